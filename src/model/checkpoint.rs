@@ -1,0 +1,219 @@
+//! The three kinds of file that a network can come from, and the model file that it goes to.
+//!
+//! * **Model file**: ours; all parameters, with classes, input and training summary in the metadata.
+//! * **State dict**: torchvision's `resnet18` converted to safetensors; all parameters, no metadata.
+//! * **Partial**: batch normalisation folded into convolutions that therefore have a bias, some of them missing.
+//!
+//! Only a model file can run; all three can be the start of a training.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use super::ModelError;
+use super::preprocess::Normalisation;
+use super::resnet::{BATCH_NORM_EPS, ResNet18};
+use super::weights::Weights;
+
+/// Key of the metadata under which a model file describes itself.
+const METADATA_KEY: &str = "maskwatch";
+const ARCHITECTURE: &str = "resnet18";
+const TAP: &str = "layer4";
+
+/// What a model file says of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelDescription {
+    /// Always `resnet18` so far.
+    pub architecture: String,
+    /// Name of each output, in order.
+    pub classes: Vec<String>,
+    /// Side of the square picture that the network was trained on, in pixels.
+    pub input_size: u32,
+    /// How pixels become its input.
+    pub normalisation: Normalisation,
+    /// Layer whose activations are explained.
+    pub tap: String,
+    /// How it was made: free-form, for people.
+    pub training: serde_json::Value,
+}
+
+impl ModelDescription {
+    /// Describes a ResNet18 tapped at `layer4`.
+    pub fn new(classes: Vec<String>, input_size: u32, normalisation: Normalisation, training: serde_json::Value) -> Self {
+        Self { architecture: ARCHITECTURE.to_owned(), classes, input_size, normalisation, tap: TAP.to_owned(), training }
+    }
+}
+
+/// A network that can run.
+#[derive(Debug)]
+pub struct Model {
+    /// The file it came from.
+    pub path: PathBuf,
+    /// What that file says of it.
+    pub description: ModelDescription,
+    /// The network.
+    pub network: ResNet18,
+}
+
+impl Model {
+    /// Loads a model file onto a device.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or is not one of ours; a parameter that is missing, unknown or of the wrong shape
+    /// is named.
+    pub fn load(path: &Path, device: Device) -> Result<Self, ModelError> {
+        let Weights { mut tensors, metadata } = Weights::read(path)?;
+        let description = match describe(path, &metadata)? {
+            Some(description) => description,
+            None => {
+                let reason = "it has no description of its classes; it can be the start of a training (train --init)";
+                return Err(ModelError::invalid(path, reason));
+            }
+        };
+        let network = ResNet18::assemble(description.classes.len() as i64, &mut |name, shape| {
+            let tensor = tensors.remove(name).ok_or_else(|| missing(path, name))?;
+            fitting(path, name, tensor, shape)?.f_to_device(device).map_err(ModelError::from)
+        })?;
+        refuse_unknown(path, tensors.keys())?;
+        Ok(Self { path: path.to_owned(), description, network })
+    }
+
+    /// Writes a model file in half precision, replacing `path` in one step.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub fn save(path: &Path, description: &ModelDescription, network: &ResNet18) -> Result<(), ModelError> {
+        let text = serde_json::to_string(description).map_err(|error| ModelError::invalid(path, error.to_string()))?;
+        Weights::write_half(path, &network.named_tensors(), HashMap::from([(METADATA_KEY.to_owned(), text)]))
+    }
+}
+
+/// A network about to be trained.
+#[derive(Debug)]
+pub struct Initial {
+    /// The network; its last layer is new.
+    pub network: ResNet18,
+    /// Which kind of file it came from, for people.
+    pub kind: &'static str,
+    /// Parameters that begin at random, in the order of the data flow.
+    pub random: Vec<String>,
+}
+
+/// Loads the start of a training: any of the three kinds of file, the last layer replaced by `classes` new neurons
+/// (HayCAM paper, Algorithm 1). What is random is drawn from libtorch's generator.
+///
+/// # Errors
+///
+/// When the file cannot be read or fits no kind; a missing, unknown or mis-shaped parameter is named.
+pub fn load_initial(path: &Path, classes: i64, device: Device) -> Result<Initial, ModelError> {
+    let Weights { mut tensors, metadata } = Weights::read(path)?;
+    let described = describe(path, &metadata)?.is_some();
+    let partial = !described && !tensors.contains_key("bn1.weight") && tensors.contains_key("conv1.bias");
+    for replaced in ["fc.weight", "fc.bias"] {
+        tensors.remove(replaced);
+    }
+    let mut random = Vec::new();
+    let network = ResNet18::assemble(classes, &mut |name, shape| {
+        let tensor = match tensors.remove(name) {
+            Some(tensor) => fitting(path, name, tensor, shape)?,
+            None if name.starts_with("fc.") => {
+                random.push(name.to_owned());
+                new_linear(shape)?
+            }
+            None if partial => match unfolded(name, &mut tensors) {
+                Some(tensor) => fitting(path, name, tensor?, shape)?,
+                // Statistics of batch norm and the like start at their neutral values; nothing random about them.
+                None => new_layer(name, shape, &mut random)?,
+            },
+            None => return Err(missing(path, name)),
+        };
+        tensor.f_to_device(device).map_err(ModelError::from)
+    })?;
+    refuse_unknown(path, tensors.keys())?;
+    let kind = match (described, partial) {
+        (true, _) => "model file",
+        (_, true) => "partial state dict, batch normalisation folded",
+        _ => "torchvision state dict",
+    };
+    Ok(Initial { network, kind, random })
+}
+
+fn describe(path: &Path, metadata: &HashMap<String, String>) -> Result<Option<ModelDescription>, ModelError> {
+    let Some(text) = metadata.get(METADATA_KEY) else { return Ok(None) };
+    let description: ModelDescription = serde_json::from_str(text)
+        .map_err(|error| ModelError::invalid(path, format!("its description cannot be read ({error})")))?;
+    if description.architecture != ARCHITECTURE || description.tap != TAP {
+        let reason = format!("it describes a {} tapped at {}, not a resnet18 tapped at layer4", description.architecture, description.tap);
+        return Err(ModelError::invalid(path, reason));
+    }
+    if description.classes.len() < 2 || description.input_size < 32 {
+        return Err(ModelError::invalid(path, "its description needs at least two classes and an input of 32 pixels"));
+    }
+    Ok(Some(description))
+}
+
+fn fitting(path: &Path, name: &str, tensor: Tensor, shape: &[i64]) -> Result<Tensor, ModelError> {
+    if tensor.size() == shape {
+        return Ok(tensor);
+    }
+    Err(ModelError::invalid(path, format!("parameter {name} has shape {:?} where {shape:?} is needed", tensor.size())))
+}
+
+fn missing(path: &Path, name: &str) -> ModelError {
+    ModelError::invalid(path, format!("parameter {name} is missing; a ResNet18 in torchvision's naming is needed"))
+}
+
+fn refuse_unknown<'a>(path: &Path, mut left: impl Iterator<Item = &'a String>) -> Result<(), ModelError> {
+    match left.next() {
+        None => Ok(()),
+        Some(name) => Err(ModelError::invalid(path, format!("parameter {name} belongs to no ResNet18"))),
+    }
+}
+
+/// The batch-norm tensor that makes "normalise" mean "add the folded bias":
+/// weight sqrt(1 + eps), mean 0, variance 1 cancel each other.
+fn unfolded(name: &str, tensors: &mut std::collections::BTreeMap<String, Tensor>) -> Option<Result<Tensor, tch::TchError>> {
+    let (layer, field) = name.rsplit_once('.')?;
+    let (block, bn) = match layer.rsplit_once('.') {
+        Some((block, bn)) => (format!("{block}."), bn),
+        None => (String::new(), layer),
+    };
+    let convolution = match bn {
+        "bn1" => "conv1",
+        "bn2" => "conv2",
+        "1" => "0", // downsample.1 normalises downsample.0
+        _ => return None,
+    };
+    let bias_name = format!("{block}{convolution}.bias");
+    let bias = tensors.get(&bias_name)?;
+    Some(match field {
+        "weight" => bias.f_full_like((1.0 + BATCH_NORM_EPS).sqrt()),
+        "running_mean" => bias.f_zeros_like(),
+        // Last in the order of assembly, so the bias is not needed any more.
+        "running_var" => bias.f_ones_like().inspect(|_| drop(tensors.remove(&bias_name))),
+        "bias" => Ok(bias.shallow_clone()),
+        _ => return None,
+    })
+}
+
+/// He initialisation as torchvision's ResNet uses it (normal, by the number of outputs); batch norm neutral.
+fn new_layer(name: &str, shape: &[i64], random: &mut Vec<String>) -> Result<Tensor, ModelError> {
+    let cpu = (Kind::Float, Device::Cpu);
+    if let [outputs, _, height, width] = *shape {
+        random.push(name.to_owned());
+        let deviation = (2.0 / (outputs * height * width) as f64).sqrt();
+        return Ok(Tensor::f_randn(shape, cpu)?.f_mul_scalar(deviation)?);
+    }
+    let one = name.ends_with(".weight") || name.ends_with(".running_var");
+    Ok(if one { Tensor::f_ones(shape, cpu)? } else { Tensor::f_zeros(shape, cpu)? })
+}
+
+/// PyTorch's default for a fully connected layer: uniform within 1 / sqrt(inputs).
+fn new_linear(shape: &[i64]) -> Result<Tensor, ModelError> {
+    let bound = 1.0 / (super::resnet::FEATURES as f64).sqrt();
+    Ok(Tensor::f_rand(shape, (Kind::Float, Device::Cpu))?.f_mul_scalar(2.0 * bound)?.f_sub_scalar(bound)?)
+}

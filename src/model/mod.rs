@@ -1,0 +1,60 @@
+//! The classifier: ResNet18 in libtorch, from weights on disk to logits and activations.
+//!
+//! [`resnet`] is the network, [`weights`] the file format, [`checkpoint`] the three kinds of file a network can
+//! come from, [`preprocess`] the way from pixels to its input, [`engine`] what the pipeline calls. What leaves the
+//! engine is plain data, so that nothing downstream knows of libtorch.
+
+pub mod checkpoint;
+pub mod device;
+pub mod engine;
+pub mod preprocess;
+pub mod resnet;
+pub mod weights;
+
+use std::path::{Path, PathBuf};
+
+/// What can go wrong between a weights file and a forward pass.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The file is missing or cannot be read.
+    #[error("cannot read the model {path}: {source}; give another with --model or --init", path = .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not a usable safetensors file.
+    #[error("{path} is not a usable model file: {reason}", path = .path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do where that is not plain.
+        reason: String,
+    },
+    /// The file cannot be written.
+    #[error("cannot write the model {path}: {source}; free some space or choose another path", path = .path.display())]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The device that was asked for is not to be had.
+    #[error("{0}")]
+    Device(String),
+    /// libtorch refused an operation.
+    #[error("libtorch: {}", first_line(.0))]
+    Torch(#[from] tch::TchError),
+}
+
+impl ModelError {
+    pub(crate) fn invalid(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Invalid { path: path.to_owned(), reason: reason.into() }
+    }
+}
+
+/// libtorch appends a C++ backtrace to its messages; only the first line is for people.
+fn first_line(error: &tch::TchError) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
