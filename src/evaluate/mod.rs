@@ -1,0 +1,3 @@
+//! Measuring a model against labelled data.
+
+pub mod classification;
