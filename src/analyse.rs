@@ -1,0 +1,172 @@
+//! From frames to findings: classify, explain, box. What the inference stage does.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use image::RgbImage;
+use ndarray::{Array1, Array2};
+use tch::Device;
+
+use crate::boxes::{self, Threshold};
+use crate::explain::HayCam;
+use crate::explain::normalise::{enlarge, normalise};
+use crate::geometry::Rect;
+use crate::labels::{BACKGROUND, argmax};
+use crate::model::ModelError;
+use crate::model::engine::Engine;
+use crate::model::preprocess::squeeze;
+use crate::pca::PcaError;
+
+/// How frames are analysed.
+#[derive(Debug, Clone, Copy)]
+pub struct AnalysisSettings {
+    /// Principal components of HayCAM.
+    pub components: usize,
+    /// What counts as hot.
+    pub threshold: Threshold,
+    /// Box every hot region rather than the hottest alone.
+    pub all_boxes: bool,
+}
+
+/// What was found in a frame.
+#[derive(Debug, Clone)]
+pub struct Analysis {
+    /// Index of the most probable class.
+    pub label: usize,
+    /// Its probability.
+    pub confidence: f32,
+    /// One probability a class.
+    pub probabilities: Array1<f32>,
+    /// Class activation map of the label in [0, 1], (rows, columns) of the network's input.
+    pub heat: Array2<f32>,
+    /// Boxes from the map; none where the label is `background`.
+    pub boxes: Vec<Detection>,
+    /// How the map came about.
+    pub cam: CamSummary,
+    /// How long it took.
+    pub times: AnalysisTimes,
+}
+
+/// A box with its label.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Detection {
+    /// In pixels of the frame.
+    pub rect: Rect,
+    /// Mean heat inside, in (0, 1].
+    pub score: f32,
+    /// Index of its class.
+    pub label: usize,
+}
+
+/// Facts about a class activation map.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CamSummary {
+    /// Principal components used.
+    pub components: usize,
+    /// Share of the variance they capture, in [0, 1].
+    pub captured_variance: f64,
+}
+
+/// Durations of the steps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AnalysisTimes {
+    /// Resizing to the network's input.
+    pub prepare: Duration,
+    /// The forward pass.
+    pub infer: Duration,
+    /// The class activation map.
+    pub explain: Duration,
+    /// The boxes.
+    pub boxes: Duration,
+}
+
+/// Why a frame could not be analysed.
+#[derive(Debug, thiserror::Error)]
+pub enum AnalyseError {
+    /// The network.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The class activation map.
+    #[error(transparent)]
+    Explain(#[from] PcaError),
+}
+
+/// A model and the way its answers are explained.
+#[derive(Debug)]
+pub struct Analyser {
+    engine: Engine,
+    settings: AnalysisSettings,
+    background: Option<usize>,
+}
+
+impl Analyser {
+    /// Loads a model onto a device.
+    ///
+    /// # Errors
+    ///
+    /// See [`Engine::load`].
+    pub fn load(model: &Path, device: Device, settings: AnalysisSettings) -> Result<Self, ModelError> {
+        let engine = Engine::load(model, device)?;
+        let background = engine.description().classes.iter().position(|class| class == BACKGROUND);
+        Ok(Self { engine, settings, background })
+    }
+
+    /// Class names, in the order of the probabilities.
+    pub fn classes(&self) -> &[String] {
+        &self.engine.description().classes
+    }
+
+    /// Analyses a picture as a whole.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch fails or the activations are not finite, which a damaged model causes.
+    pub fn analyse(&self, picture: &RgbImage) -> Result<Analysis, AnalyseError> {
+        let side = self.engine.description().input_size;
+        let mut watch = Stopwatch::start();
+        let prepared = squeeze(picture, None, side);
+        let prepare = watch.lap();
+        let inference = self.engine.infer(std::slice::from_ref(&prepared))?.pop().expect("one answer for one picture");
+        let infer = watch.lap();
+
+        let label = argmax(&inference.logits);
+        let haycam = HayCam { components: self.settings.components };
+        let class_weights = self.engine.class_weights().row(label);
+        let map = haycam.explain(inference.activations.view(), inference.grid, class_weights)?;
+        let heat = enlarge(&normalise(&map.values), side as usize, side as usize);
+        let explain = watch.lap();
+
+        let mut boxes = Vec::new();
+        if Some(label) != self.background {
+            boxes = boxes::find(&heat, self.settings.threshold);
+            boxes.retain(|found| self.settings.all_boxes || found.holds_peak);
+        }
+        let boxes = boxes
+            .into_iter()
+            .map(|found| Detection { rect: found.rect.scaled((side, side), picture.dimensions()), score: found.score, label })
+            .collect();
+        Ok(Analysis {
+            label,
+            confidence: inference.probabilities[label],
+            probabilities: inference.probabilities,
+            heat,
+            boxes,
+            cam: CamSummary { components: map.components, captured_variance: map.captured_variance },
+            times: AnalysisTimes { prepare, infer, explain, boxes: watch.lap() },
+        })
+    }
+}
+
+/// Measures consecutive steps.
+struct Stopwatch(Instant);
+
+impl Stopwatch {
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    fn lap(&mut self) -> Duration {
+        let now = Instant::now();
+        now.duration_since(std::mem::replace(&mut self.0, now))
+    }
+}

@@ -1,0 +1,192 @@
+//! From heat to boxes: threshold, connected components, bounding rectangles.
+
+use std::fmt;
+use std::str::FromStr;
+
+use ndarray::Array2;
+
+use crate::geometry::Rect;
+
+/// What counts as hot.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Threshold {
+    /// At least this share of the hottest value, in (0, 1).
+    Share(f32),
+    /// Chosen per map so that hot and cold differ most (Otsu 1979).
+    Otsu,
+}
+
+/// A rectangle around a connected hot region.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HotBox {
+    /// In pixels of the heat map.
+    pub rect: Rect,
+    /// Mean heat of the region, in (0, 1].
+    pub score: f32,
+    /// Whether the region holds the hottest place of the map.
+    pub holds_peak: bool,
+}
+
+impl FromStr for Threshold {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "otsu" {
+            return Ok(Self::Otsu);
+        }
+        match text.parse() {
+            Ok(share) if share > 0.0 && share < 1.0 => Ok(Self::Share(share)),
+            _ => Err("expected a number between 0 and 1, or otsu".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Threshold {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Share(share) => write!(f, "{share}"),
+            Self::Otsu => f.write_str("otsu"),
+        }
+    }
+}
+
+/// Boxes around the hot regions of a map with values in [0, 1], hottest place first, then from top to bottom.
+///
+/// Places that touch at an edge or a corner belong together. A map that is cold everywhere has no boxes.
+pub fn find(heat: &Array2<f32>, threshold: Threshold) -> Vec<HotBox> {
+    let Some((peak, highest)) = hottest(heat) else { return Vec::new() };
+    let floor = match threshold {
+        Threshold::Share(share) => share * highest,
+        Threshold::Otsu => otsu(heat),
+    };
+    let (rows, columns) = heat.dim();
+    let mut visited = Array2::from_elem((rows, columns), false);
+    let mut boxes = Vec::new();
+    let mut pending = Vec::new();
+    for start in ndarray::indices((rows, columns)) {
+        if visited[start] || heat[start] < floor {
+            continue;
+        }
+        let (mut top, mut bottom, mut left, mut right) = (start.0, start.0, start.1, start.1);
+        let (mut sum, mut places, mut holds_peak) = (0.0, 0, false);
+        visited[start] = true;
+        pending.push(start);
+        while let Some((row, column)) = pending.pop() {
+            (top, bottom, left, right) = (top.min(row), bottom.max(row), left.min(column), right.max(column));
+            sum += heat[[row, column]];
+            places += 1;
+            holds_peak |= (row, column) == peak;
+            for neighbour_row in row.saturating_sub(1)..=(row + 1).min(rows - 1) {
+                for neighbour_column in column.saturating_sub(1)..=(column + 1).min(columns - 1) {
+                    let neighbour = (neighbour_row, neighbour_column);
+                    if !visited[neighbour] && heat[neighbour] >= floor {
+                        visited[neighbour] = true;
+                        pending.push(neighbour);
+                    }
+                }
+            }
+        }
+        let rect = Rect {
+            x: left as u32,
+            y: top as u32,
+            width: (right - left + 1) as u32,
+            height: (bottom - top + 1) as u32,
+        };
+        boxes.push(HotBox { rect, score: sum / places as f32, holds_peak });
+    }
+    boxes.sort_by_key(|found| !found.holds_peak);
+    boxes
+}
+
+/// Place and value of the largest heat above zero.
+fn hottest(heat: &Array2<f32>) -> Option<((usize, usize), f32)> {
+    let mut hottest = None;
+    for (place, &value) in heat.indexed_iter() {
+        if value > hottest.map_or(0.0, |(_, highest)| highest) {
+            hottest = Some((place, value));
+        }
+    }
+    hottest
+}
+
+/// The threshold that maximises the variance between what lies above and below it (Otsu 1979, equation 14), to a
+/// 256th of the range [0, 1].
+fn otsu(heat: &Array2<f32>) -> f32 {
+    const BINS: usize = 256;
+    let mut histogram = [0u32; BINS];
+    for &value in heat {
+        histogram[((value * BINS as f32) as usize).min(BINS - 1)] += 1;
+    }
+    let all = heat.len() as f64;
+    let total: f64 = histogram.iter().enumerate().map(|(bin, &count)| bin as f64 * f64::from(count)).sum();
+    let (mut below, mut sum_below, mut best, mut best_bin) = (0.0, 0.0, -1.0, 0);
+    for (bin, &count) in histogram.iter().enumerate().take(BINS - 1) {
+        below += f64::from(count);
+        sum_below += bin as f64 * f64::from(count);
+        let above = all - below;
+        if below == 0.0 || above == 0.0 {
+            continue;
+        }
+        let difference = sum_below / below - (total - sum_below) / above;
+        let between = below * above * difference * difference;
+        if between > best {
+            (best, best_bin) = (between, bin + 1);
+        }
+    }
+    best_bin as f32 / BINS as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{array, s};
+
+    use super::*;
+
+    fn two_blobs() -> Array2<f32> {
+        let mut heat = Array2::zeros((20, 30));
+        heat.slice_mut(s![2..6, 3..10]).fill(0.6);
+        heat.slice_mut(s![10..18, 20..30]).fill(0.5);
+        heat[[12, 25]] = 1.0;
+        heat
+    }
+
+    #[test]
+    fn each_region_has_its_box_and_the_peak_comes_first() {
+        let boxes = find(&two_blobs(), Threshold::Share(0.4));
+        assert_eq!(boxes[0].rect, Rect { x: 20, y: 10, width: 10, height: 8 });
+        assert_eq!(boxes[1].rect, Rect { x: 3, y: 2, width: 7, height: 4 });
+        assert!(boxes[0].holds_peak && !boxes[1].holds_peak && boxes.len() == 2);
+        assert!((boxes[1].score - 0.6).abs() < 1e-6 && (boxes[0].score - (79.0 * 0.5 + 1.0) / 80.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_higher_threshold_leaves_the_peak_alone() {
+        let boxes = find(&two_blobs(), Threshold::Share(0.9));
+        assert_eq!(boxes.iter().map(|found| found.rect).collect::<Vec<_>>(), [Rect { x: 25, y: 12, width: 1, height: 1 }]);
+    }
+
+    #[test]
+    fn corners_connect_and_cold_maps_have_no_boxes() {
+        assert_eq!(find(&array![[1.0, 0.0], [0.0, 1.0]], Threshold::Share(0.5)).len(), 1);
+        assert!(find(&Array2::zeros((7, 7)), Threshold::Share(0.3)).is_empty());
+        assert!(find(&Array2::zeros((7, 7)), Threshold::Otsu).is_empty());
+        assert_eq!(find(&array![[1.0]], Threshold::Share(0.3))[0].rect, Rect { x: 0, y: 0, width: 1, height: 1 });
+    }
+
+    #[test]
+    fn otsu_separates_two_levels() {
+        let mut heat = two_blobs();
+        heat.mapv_inplace(|value| value + 0.05 * f32::from(value == 0.0));
+        let threshold = otsu(&heat);
+        assert!((0.0501..=0.5).contains(&threshold), "{threshold}");
+    }
+
+    #[test]
+    fn thresholds_are_checked() {
+        assert_eq!("0.3".parse(), Ok(Threshold::Share(0.3)));
+        assert_eq!("otsu".parse(), Ok(Threshold::Otsu));
+        for text in ["0", "1", "-1", "nan", "x", ""] {
+            assert!(text.parse::<Threshold>().is_err(), "{text}");
+        }
+    }
+}

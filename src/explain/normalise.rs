@@ -1,0 +1,72 @@
+//! From a map of any range to heat in [0, 1] at any resolution.
+
+use ndarray::Array2;
+
+/// Cuts negative evidence (ReLU) and stretches the rest to [0, 1] (min-max). A map without contrast becomes all zeros.
+pub fn normalise(map: &Array2<f32>) -> Array2<f32> {
+    let positive = map.mapv(|value| value.max(0.0));
+    let lowest = positive.iter().copied().fold(f32::INFINITY, f32::min);
+    let highest = positive.iter().copied().fold(0.0, f32::max);
+    if highest <= lowest {
+        return Array2::zeros(map.raw_dim());
+    }
+    positive.mapv(|value| (value - lowest) / (highest - lowest))
+}
+
+/// Bilinear enlargement to (rows, columns), pixel centres aligned as OpenCV and libtorch do it
+/// (`align_corners = false`).
+pub fn enlarge(map: &Array2<f32>, rows: usize, columns: usize) -> Array2<f32> {
+    let vertical = taps(map.nrows(), rows);
+    let horizontal = taps(map.ncols(), columns);
+    Array2::from_shape_fn((rows, columns), |(row, column)| {
+        let (top, bottom, down) = vertical[row];
+        let (left, right, along) = horizontal[column];
+        let upper = map[[top, left]] * (1.0 - along) + map[[top, right]] * along;
+        let lower = map[[bottom, left]] * (1.0 - along) + map[[bottom, right]] * along;
+        upper * (1.0 - down) + lower * down
+    })
+}
+
+/// For each place of the target: the two places of the source between which it lies, and how far along.
+pub(crate) fn taps(source: usize, target: usize) -> Vec<(usize, usize, f32)> {
+    let scale = source as f32 / target as f32;
+    (0..target)
+        .map(|place| {
+            let position = ((place as f32 + 0.5) * scale - 0.5).clamp(0.0, (source - 1) as f32);
+            let before = position.floor();
+            (before as usize, (before as usize + 1).min(source - 1), position - before)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+    use tch::{Kind, Tensor};
+
+    use super::*;
+
+    #[test]
+    fn normalised_maps_span_zero_to_one() {
+        assert_eq!(normalise(&array![[-5.0, 0.0], [1.0, 2.0]]), array![[0.0, 0.0], [0.5, 1.0]]);
+        assert_eq!(normalise(&array![[3.0, 5.0]]), array![[0.0, 1.0]]);
+    }
+
+    #[test]
+    fn maps_without_contrast_are_cold() {
+        for value in [-1.0, 0.0, 7.0] {
+            assert_eq!(normalise(&Array2::from_elem((3, 3), value)), Array2::<f32>::zeros((3, 3)));
+        }
+    }
+
+    #[test]
+    fn enlarging_agrees_with_libtorch() {
+        for (rows, columns, to_rows, to_columns) in [(7, 7, 224, 224), (7, 12, 90, 161), (1, 1, 5, 4), (2, 3, 3, 2)] {
+            let map = Array2::from_shape_fn((rows, columns), |(row, column)| ((row * 31 + column * 17) % 11) as f32);
+            let tensor = Tensor::from_slice(map.as_slice().unwrap()).view([1, 1, rows as i64, columns as i64]);
+            let reference = tensor.upsample_bilinear2d([to_rows as i64, to_columns as i64], false, None, None);
+            let difference = reference.view([-1]) - Tensor::from_slice(enlarge(&map, to_rows, to_columns).as_slice().unwrap());
+            assert!(difference.abs().max().to_kind(Kind::Double).double_value(&[]) < 1e-4);
+        }
+    }
+}

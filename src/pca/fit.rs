@@ -1,0 +1,179 @@
+//! The fit, by the small side: the P x P Gram matrix of the positions instead of the C x C covariance of the filters.
+//!
+//! Both have the same non-zero spectrum: with X = A - 1 mu' centred, X X' = U L U' gives the covariance's eigenvectors
+//! as V = X' U L^-1/2. At 49 positions and 512 filters that is a 49-wide eigenproblem (0.5 ms) in place of a 512-wide
+//! one (137 ms).
+
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
+use ndarray_linalg::{Eigh, UPLO};
+
+/// Directions whose variance is below this share of the largest are rounding, not signal: single-precision activations
+/// carry relative errors of about 1e-7, which is 1e-14 in variance.
+const RANK_TOLERANCE: f64 = 1e-12;
+
+/// Why activations have no principal components.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PcaError {
+    /// An activation is NaN or infinite.
+    #[error("the activations hold NaN or infinite values; the model file is probably damaged")]
+    NotFinite,
+    /// There is no activation at all.
+    #[error("there are no activations to analyse")]
+    Empty,
+    /// No component was asked for.
+    #[error("at least one component is needed")]
+    NoComponents,
+    /// The eigenvalue solver gave up.
+    #[error("the eigenvalue solver failed: {0}")]
+    Solver(String),
+}
+
+/// The leading principal directions of a set of activations.
+#[derive(Debug, Clone)]
+pub struct Basis {
+    /// Mean of each filter over the positions, (filters).
+    pub mean: Array1<f64>,
+    /// Orthonormal directions, (filters, components), by falling variance. There may be fewer than were asked for: no
+    /// more than the rank, which is below the number of positions.
+    pub directions: Array2<f64>,
+    /// Sum of squares along each of `directions`.
+    pub variances: Array1<f64>,
+    /// Sum of squares of the centred activations.
+    pub total_variance: f64,
+}
+
+/// Fits `components` directions to activations (positions, filters).
+///
+/// Activations without variance (constant, or of a single position) have a basis without directions.
+///
+/// # Errors
+///
+/// When there is no activation, one is not finite, or `components` is 0.
+pub fn fit(activations: ArrayView2<f32>, components: usize) -> Result<Basis, PcaError> {
+    if components == 0 {
+        return Err(PcaError::NoComponents);
+    }
+    if activations.is_empty() {
+        return Err(PcaError::Empty);
+    }
+    if activations.iter().any(|value| !value.is_finite()) {
+        return Err(PcaError::NotFinite);
+    }
+    let mut centred = activations.mapv(f64::from);
+    let mean = centred.mean_axis(Axis(0)).ok_or(PcaError::Empty)?;
+    centred -= &mean;
+
+    let gram = centred.dot(&centred.t());
+    let total_variance = gram.diag().sum();
+    // LAPACK sorts the eigenvalues upwards.
+    let (eigenvalues, eigenvectors) = gram.eigh(UPLO::Lower).map_err(|error| PcaError::Solver(error.to_string()))?;
+    let largest = eigenvalues.last().copied().unwrap_or(0.0);
+    // A constant's rounding errors relative to its mean are no variance either.
+    let floor = (largest * RANK_TOLERANCE).max(mean.dot(&mean) * activations.nrows() as f64 * RANK_TOLERANCE * f64::from(f32::EPSILON));
+    let rank = eigenvalues.iter().filter(|&&value| value > floor).count();
+    let kept = components.min(rank);
+
+    let first = eigenvalues.len() - kept;
+    let variances: Array1<f64> = eigenvalues.slice(s![first..;1]).iter().rev().copied().collect();
+    let leading = eigenvectors.slice(s![.., first..]);
+    let leading = leading.slice(s![.., ..;-1]);
+    let mut directions = centred.t().dot(&leading);
+    directions /= &variances.mapv(f64::sqrt);
+    Ok(Basis { mean, directions, variances, total_variance: if rank == 0 { 0.0 } else { total_variance } })
+}
+
+impl Basis {
+    /// Number of directions.
+    pub fn components(&self) -> usize {
+        self.variances.len()
+    }
+
+    /// Share of the variance that the directions capture, in [0, 1]; 1 where there is none to capture.
+    pub fn captured_variance(&self) -> f64 {
+        if self.total_variance == 0.0 { 1.0 } else { (self.variances.sum() / self.total_variance).min(1.0) }
+    }
+
+    /// Weights (filters) reduced to the directions and expressed as filters again: V V' w.
+    pub fn reduce(&self, weights: ArrayView1<f64>) -> Array1<f64> {
+        self.directions.dot(&self.directions.t().dot(&weights))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    /// Activations like a network's: rectified, correlated, a few strong directions.
+    fn activations(positions: usize, filters: usize, seed: u64) -> Array2<f32> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut random = |rows, columns| Array2::from_shape_simple_fn((rows, columns), || rng.random_range(-1.0f32..1.0));
+        let (scores, loadings, noise) = (random(positions, 6), random(6, filters), random(positions, filters));
+        (scores.dot(&loadings) + 0.3 * noise).mapv(|value| value.max(0.0))
+    }
+
+    /// The textbook way, as an independent reference: eigenvectors of the filters' covariance.
+    fn projector_by_covariance(activations: &Array2<f32>, components: usize) -> (Array2<f64>, f64) {
+        let mut centred = activations.mapv(f64::from);
+        let mean = centred.mean_axis(Axis(0)).unwrap();
+        centred -= &mean;
+        let (eigenvalues, eigenvectors) = centred.t().dot(&centred).eigh(UPLO::Upper).unwrap();
+        let first = eigenvalues.len() - components;
+        let leading = eigenvectors.slice(s![.., first..]);
+        (leading.dot(&leading.t()), eigenvalues.slice(s![first..]).sum() / eigenvalues.sum())
+    }
+
+    fn largest_difference(a: &Array2<f64>, b: &Array2<f64>) -> f64 {
+        (a - b).iter().fold(0.0, |largest, difference| largest.max(difference.abs()))
+    }
+
+    #[test]
+    fn gram_route_equals_covariance_route() {
+        for (seed, components) in [(1, 1), (2, 6), (3, 19), (4, 48)] {
+            let activations = activations(49, 128, seed);
+            let basis = fit(activations.view(), components).unwrap();
+            let (projector, captured) = projector_by_covariance(&activations, components);
+            assert!(largest_difference(&basis.directions.dot(&basis.directions.t()), &projector) < 1e-9);
+            assert!((basis.captured_variance() - captured).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn directions_are_orthonormal_and_sorted() {
+        let basis = fit(activations(49, 512, 5).view(), 19).unwrap();
+        assert!(largest_difference(&basis.directions.t().dot(&basis.directions), &Array2::eye(19)) < 1e-9);
+        assert!(basis.variances.iter().rev().is_sorted());
+    }
+
+    #[test]
+    fn captured_variance_grows_to_one_at_full_rank() {
+        let activations = activations(49, 512, 6);
+        let captured: Vec<f64> =
+            (1..=60).map(|components| fit(activations.view(), components).unwrap().captured_variance()).collect();
+        assert!(captured.is_sorted());
+        assert!(captured[0] > 0.0 && captured[46] < 1.0 - 1e-6);
+        assert!((captured[47] - 1.0).abs() < 1e-12 && captured[59] == captured[47]);
+    }
+
+    #[test]
+    fn nothing_varies_in_a_constant_or_a_single_position() {
+        for constant in [Array2::zeros((49, 64)), Array2::from_elem((49, 64), 0.1f32), activations(1, 64, 7)] {
+            let basis = fit(constant.view(), 19).unwrap();
+            assert_eq!((basis.components(), basis.captured_variance()), (0, 1.0));
+            assert_eq!(basis.reduce(Array1::ones(64).view()), Array1::<f64>::zeros(64));
+        }
+    }
+
+    #[test]
+    fn what_has_no_components_is_an_error() {
+        let mut broken = activations(49, 64, 8);
+        broken[[3, 4]] = f32::NAN;
+        assert_eq!(fit(broken.view(), 19).unwrap_err(), PcaError::NotFinite);
+        broken[[3, 4]] = f32::INFINITY;
+        assert_eq!(fit(broken.view(), 19).unwrap_err(), PcaError::NotFinite);
+        assert_eq!(fit(Array2::zeros((0, 64)).view(), 19).unwrap_err(), PcaError::Empty);
+        assert_eq!(fit(activations(49, 64, 9).view(), 0).unwrap_err(), PcaError::NoComponents);
+    }
+}

@@ -1,0 +1,5 @@
+//! Principal component analysis of activations: positions are samples, filters are variables.
+
+pub mod fit;
+
+pub use fit::{Basis, PcaError, fit};
