@@ -1,0 +1,25 @@
+//! One video frame on its way through the pipeline: pixels and where they come from.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use image::RgbImage;
+
+/// A decoded picture with its place in its source.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// Name of the source that delivered the picture, as shown to the user.
+    pub source: Arc<str>,
+    /// Position in the source, counted from 0 without gaps.
+    pub index: u64,
+    /// Presentation timestamp: time since the first instant of the source.
+    pub pts: Duration,
+    /// Wall-clock time at which the picture was captured (live) or decoded (recorded).
+    pub captured_at: SystemTime,
+    /// Monotonic time at which reading the picture began; latencies count from here.
+    pub read_started: Instant,
+    /// How long reading and decoding took.
+    pub decode_time: Duration,
+    /// 8-bit RGB pixels, row-major, upright (rotation metadata already applied).
+    pub image: RgbImage,
+}
