@@ -1,0 +1,135 @@
+//! Annotating a frame: the heat map blended over it, boxes, labels.
+
+mod heat;
+mod label;
+mod palette;
+
+use image::RgbImage;
+
+use crate::analyse::Analysis;
+use crate::geometry::Rect;
+use crate::labels::BACKGROUND;
+use palette::Rgb;
+
+pub use label::LabelError;
+
+/// Draws analyses onto frames. Keeps the font.
+#[derive(Debug)]
+pub struct Annotator {
+    font: label::Font,
+}
+
+/// Text height as a share of the picture's shorter side, and never below this many pixels: readable at 240p and at 4K.
+const TEXT_SHARE: f32 = 1.0 / 22.0;
+const MIN_TEXT_PX: f32 = 13.0;
+
+impl Annotator {
+    /// Loads the bundled font.
+    ///
+    /// # Errors
+    ///
+    /// When the font in the program is damaged.
+    pub fn new() -> Result<Self, LabelError> {
+        Ok(Self { font: label::Font::bundled()? })
+    }
+
+    /// Draws in place: the heat map where a class other than `background` was found, its boxes, and the label of the
+    /// whole picture in the upper left corner.
+    pub fn annotate(&self, picture: &mut RgbImage, analysis: &Analysis, classes: &[String]) {
+        let shorter = picture.width().min(picture.height()) as f32;
+        let text_px = (shorter * TEXT_SHARE).max(MIN_TEXT_PX);
+        let line_px = (shorter / 240.0).round().max(1.0) as u32;
+        let name = &classes[analysis.label];
+        let colour = palette::class_colour(name, analysis.label);
+        if name != BACKGROUND {
+            heat::blend(picture, &analysis.heat);
+        }
+        for detection in &analysis.boxes {
+            outline(picture, detection.rect, line_px, colour);
+        }
+        let text = format!("{name} {:.0} %", f64::from(analysis.confidence) * 100.0);
+        let place = match analysis.boxes.first() {
+            Some(detection) => self.font.tag_position(&text, text_px, detection.rect, picture.dimensions()),
+            None => (0, 0),
+        };
+        self.font.draw_tag(picture, &text, text_px, place, colour);
+    }
+}
+
+/// Draws the edge of a rectangle, `line_px` thick, inwards.
+fn outline(picture: &mut RgbImage, rect: Rect, line_px: u32, colour: Rgb) {
+    let Rect { x, y, width, height } = rect;
+    let across = line_px.min(width);
+    let down = line_px.min(height);
+    for edge in [
+        Rect { height: down, ..rect },
+        Rect { y: y + height - down, height: down, ..rect },
+        Rect { width: across, ..rect },
+        Rect { x: x + width - across, width: across, ..rect },
+    ] {
+        fill(picture, edge, colour);
+    }
+}
+
+/// Fills the part of a rectangle that lies inside the picture.
+fn fill(picture: &mut RgbImage, rect: Rect, colour: Rgb) {
+    for y in rect.y..(rect.y + rect.height).min(picture.height()) {
+        for x in rect.x..(rect.x + rect.width).min(picture.width()) {
+            picture.put_pixel(x, y, image::Rgb(colour));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array1, Array2};
+
+    use super::*;
+    use crate::analyse::{CamSummary, Detection};
+
+    fn analysis(label: usize, boxes: Vec<Detection>) -> Analysis {
+        Analysis {
+            label,
+            confidence: 0.97,
+            probabilities: Array1::from(vec![0.97, 0.02, 0.01]),
+            heat: Array2::from_shape_fn((224, 224), |(row, column)| ((row + column) as f32 / 446.0).min(1.0)),
+            boxes,
+            cam: CamSummary { components: 19, captured_variance: 0.9 },
+            times: Default::default(),
+        }
+    }
+
+    fn classes() -> Vec<String> {
+        ["mask", "no_mask", "background"].map(str::to_owned).into()
+    }
+
+    #[test]
+    fn any_size_and_place_can_be_drawn() {
+        let annotator = Annotator::new().unwrap();
+        for (width, height) in [(1, 1), (2, 500), (101, 77), (426, 240), (3840, 2160)] {
+            let rect = Rect { x: width - 1, y: height - 1, width: 1, height: 1 };
+            let whole = Rect { x: 0, y: 0, width, height };
+            let boxes = [rect, whole].map(|rect| Detection { rect, score: 0.5, label: 0 }).to_vec();
+            let mut picture = RgbImage::new(width, height);
+            annotator.annotate(&mut picture, &analysis(0, boxes), &classes());
+            assert_ne!(picture, RgbImage::new(width, height));
+        }
+    }
+
+    #[test]
+    fn heat_is_hotter_where_the_map_is() {
+        let mut picture = RgbImage::from_pixel(400, 300, image::Rgb([100; 3]));
+        Annotator::new().unwrap().annotate(&mut picture, &analysis(0, Vec::new()), &classes());
+        let change = |x, y| picture.get_pixel(x, y).0.iter().map(|&value: &u8| value.abs_diff(100) as u32).sum::<u32>();
+        assert!(change(395, 295) > 40);
+        assert!(change(395, 295) > change(5, 200));
+    }
+
+    #[test]
+    fn nobody_is_explained_by_no_heat() {
+        let mut picture = RgbImage::from_pixel(400, 300, image::Rgb([100; 3]));
+        Annotator::new().unwrap().annotate(&mut picture, &analysis(2, Vec::new()), &classes());
+        assert_eq!(picture.get_pixel(395, 295).0, [100; 3]);
+        assert_ne!(picture.get_pixel(2, 2).0, [100; 3], "the label is there all the same");
+    }
+}
