@@ -1,0 +1,188 @@
+//! JSON lines: one object a frame, one line an object, each written in one piece and at once.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Stdout, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use super::{Finding, Sink, SinkError, SourceContext, Written};
+use crate::geometry::Rect;
+
+/// Writes events to a file or to standard output.
+#[derive(Debug)]
+pub struct Events {
+    path: PathBuf,
+    output: Output,
+    lines: u64,
+    /// The line under construction; kept for its capacity.
+    line: Vec<u8>,
+    names: HashMap<usize, String>,
+}
+
+#[derive(Debug)]
+enum Output {
+    File(File),
+    Standard(Stdout),
+}
+
+impl Events {
+    /// Creates the file, replacing what is there; `-` is standard output.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be created.
+    pub fn create(path: &Path) -> Result<Self, SinkError> {
+        let output = if path == Path::new("-") {
+            Output::Standard(std::io::stdout())
+        } else {
+            Output::File(File::create(path).map_err(|reason| SinkError::file(path, reason))?)
+        };
+        Ok(Self { path: path.to_owned(), output, lines: 0, line: Vec::new(), names: HashMap::new() })
+    }
+}
+
+impl Sink for Events {
+    fn wants_picture(&self) -> bool {
+        false
+    }
+
+    fn open(&mut self, source: SourceContext) -> Result<(), SinkError> {
+        self.names.insert(source.source, source.info.name.clone());
+        Ok(())
+    }
+
+    fn write(&mut self, finding: &Finding) -> Result<(), SinkError> {
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, &Event::new(finding))
+            .map_err(|error| SinkError::file(&self.path, error))?;
+        self.line.push(b'\n');
+        let written = match &mut self.output {
+            Output::File(file) => write_line(file, &self.line),
+            Output::Standard(stdout) => stdout.write_all(&self.line).and_then(|()| stdout.flush()),
+        };
+        written.map_err(|reason| SinkError::file(&self.path, reason))?;
+        self.lines += 1;
+        Ok(())
+    }
+
+    fn close(&mut self, source: usize) -> Result<(), SinkError> {
+        self.names.remove(&source);
+        Ok(())
+    }
+
+    fn written(&self) -> Vec<Written> {
+        match self.output {
+            Output::File(_) => vec![Written { path: self.path.clone(), what: format!("{} events", self.lines) }],
+            Output::Standard(_) => Vec::new(),
+        }
+    }
+}
+
+/// Writes a line whole or not at all: where the disk is full in the middle of it, its beginning is taken back.
+fn write_line(file: &mut File, line: &[u8]) -> std::io::Result<()> {
+    let before = file.metadata()?.len();
+    file.write_all(line).inspect_err(|_| {
+        if let Err(error) = file.set_len(before) {
+            tracing::warn!("the last event may be incomplete: {error}");
+        }
+    })
+}
+
+/// One line.
+#[derive(Serialize)]
+struct Event<'a> {
+    source: &'a str,
+    frame: u64,
+    pts_ms: f64,
+    time: String,
+    label: &'a str,
+    confidence: f64,
+    probabilities: Probabilities<'a>,
+    boxes: Vec<BoxEvent<'a>>,
+    cam: CamEvent,
+    latency_ms: LatencyEvent,
+}
+
+struct Probabilities<'a>(&'a [String], &'a ndarray::Array1<f32>);
+
+#[derive(Serialize)]
+struct BoxEvent<'a> {
+    #[serde(flatten)]
+    rect: Rect,
+    score: f64,
+    label: &'a str,
+}
+
+#[derive(Serialize)]
+struct CamEvent {
+    method: &'static str,
+    components: usize,
+    captured_variance: f64,
+    /// The basis is fitted to each frame, so it is always new.
+    basis_age_frames: u64,
+}
+
+#[derive(Serialize)]
+struct LatencyEvent {
+    decode: f64,
+    infer: f64,
+    explain: f64,
+    /// From the beginning of reading to the writing of this line.
+    total: f64,
+}
+
+impl<'a> Event<'a> {
+    fn new(finding: &Finding<'a>) -> Self {
+        let Finding { frame, analysis, classes, .. } = *finding;
+        let boxes = analysis.boxes.iter().map(|found| BoxEvent {
+            rect: found.rect,
+            score: rounded(f64::from(found.score), 4),
+            label: &classes[found.label],
+        });
+        Self {
+            source: &frame.source,
+            frame: frame.index,
+            pts_ms: rounded(frame.pts.as_secs_f64() * 1e3, 3),
+            time: humantime::format_rfc3339_millis(frame.captured_at).to_string(),
+            label: &classes[analysis.label],
+            confidence: rounded(f64::from(analysis.confidence), 4),
+            probabilities: Probabilities(classes, &analysis.probabilities),
+            boxes: boxes.collect(),
+            cam: CamEvent {
+                method: "haycam",
+                components: analysis.cam.components,
+                captured_variance: rounded(analysis.cam.captured_variance, 4),
+                basis_age_frames: 0,
+            },
+            latency_ms: LatencyEvent {
+                decode: millis(frame.decode_time),
+                infer: millis(analysis.times.prepare + analysis.times.infer),
+                explain: millis(analysis.times.explain + analysis.times.boxes),
+                total: millis(frame.read_started.elapsed()),
+            },
+        }
+    }
+}
+
+impl Serialize for Probabilities<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (class, &probability) in self.0.iter().zip(self.1) {
+            map.serialize_entry(class, &rounded(f64::from(probability), 4))?;
+        }
+        map.end()
+    }
+}
+
+fn millis(duration: Duration) -> f64 {
+    rounded(duration.as_secs_f64() * 1e3, 2)
+}
+
+fn rounded(value: f64, digits: i32) -> f64 {
+    let scale = 10f64.powi(digits);
+    (value * scale).round() / scale
+}

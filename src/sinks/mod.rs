@@ -1,0 +1,130 @@
+//! The last stage: where findings go. One file a sink, behind one trait.
+
+pub mod events;
+#[cfg(feature = "gstreamer")]
+pub mod save;
+#[cfg(feature = "gstreamer")]
+pub mod video;
+#[cfg(feature = "opencv")]
+pub mod window;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::analyse::Analysis;
+use crate::capture::SourceInfo;
+use crate::frame::Frame;
+
+/// Where annotated copies go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SaveTarget {
+    /// One file, for the only source of the run.
+    File(PathBuf),
+    /// A folder with a file a source, named after it.
+    Folder(PathBuf),
+}
+
+/// A file or folder that a sink has completed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How much of what, in words.
+    pub what: String,
+}
+
+/// Why a sink cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// A video file.
+    #[cfg(feature = "gstreamer")]
+    #[error(transparent)]
+    Video(#[from] video::VideoError),
+    /// Another file.
+    #[error("cannot write {path}: {reason}; {}", remedy(.reason), path = .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        reason: std::io::Error,
+    },
+    /// The window.
+    #[error("the window failed: {0}; run with --headless or --save")]
+    Window(String),
+}
+
+impl SinkError {
+    pub(crate) fn file(path: &Path, reason: impl Into<std::io::Error>) -> Self {
+        Self::File { path: path.to_owned(), reason: reason.into() }
+    }
+}
+
+fn remedy(reason: &std::io::Error) -> impl fmt::Display {
+    match reason.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            "free some space; what is there stays valid"
+        }
+        std::io::ErrorKind::FileTooLarge => "raise the limit on file sizes (ulimit -f); what is there stays valid",
+        std::io::ErrorKind::PermissionDenied => "choose a place that you may write to",
+        std::io::ErrorKind::NotFound => "make the folder first",
+        _ => "choose another place",
+    }
+}
+
+/// A source that begins to deliver.
+#[derive(Debug, Clone, Copy)]
+pub struct SourceContext<'a> {
+    /// Its place in the order that the user gave.
+    pub source: usize,
+    /// What is known of it.
+    pub info: &'a Arc<SourceInfo>,
+}
+
+/// An analysed frame.
+#[derive(Debug, Clone, Copy)]
+pub struct Finding<'a> {
+    /// Place of its source in the order that the user gave.
+    pub source: usize,
+    /// The frame; annotated if any sink wants pictures.
+    pub frame: &'a Frame,
+    /// What was found in it.
+    pub analysis: &'a Analysis,
+    /// Names of the classes.
+    pub classes: &'a [String],
+}
+
+/// An output of the pipeline. All sources go to the same sink, told apart by their number.
+pub trait Sink {
+    /// Whether it uses the picture, so that nothing is drawn in vain.
+    fn wants_picture(&self) -> bool;
+
+    /// A source begins.
+    ///
+    /// # Errors
+    ///
+    /// After an error, here or below, the sink is not used any more.
+    fn open(&mut self, source: SourceContext) -> Result<(), SinkError>;
+
+    /// Takes a finding.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    fn write(&mut self, finding: &Finding) -> Result<(), SinkError>;
+
+    /// A source is over: its files are completed. Called for a source already closed, it does nothing.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be completed.
+    fn close(&mut self, source: usize) -> Result<(), SinkError>;
+
+    /// What was completed so far.
+    fn written(&self) -> Vec<Written>;
+
+    /// Whether the user has asked it to end the run.
+    fn wants_to_stop(&self) -> bool {
+        false
+    }
+}

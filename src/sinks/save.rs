@@ -1,0 +1,161 @@
+//! Annotated copies: a video for each video or live source, a picture for each picture.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use image::{ImageFormat, RgbImage};
+
+use super::video::{AudioOutcome, VideoSettings, VideoSummary, VideoWriter};
+use super::{Finding, SaveTarget, Sink, SinkError, SourceContext, Written};
+use crate::capture::SourceSpec;
+
+/// Writes annotated copies.
+pub struct Save {
+    target: SaveTarget,
+    sources: Vec<SourceSpec>,
+    videos: HashMap<usize, (PathBuf, VideoWriter)>,
+    /// Names taken in the folder.
+    taken: HashSet<PathBuf>,
+    written: Vec<Written>,
+    /// Pictures written, by folder.
+    pictures: BTreeMap<PathBuf, u64>,
+}
+
+impl Save {
+    /// Prepares the target: makes its folder.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be made.
+    pub fn create(target: SaveTarget, sources: Vec<SourceSpec>) -> Result<Self, SinkError> {
+        if let SaveTarget::Folder(folder) = &target {
+            std::fs::create_dir_all(folder).map_err(|reason| SinkError::file(folder, reason))?;
+        }
+        Ok(Self {
+            target,
+            sources,
+            videos: HashMap::new(),
+            taken: HashSet::new(),
+            written: Vec::new(),
+            pictures: BTreeMap::new(),
+        })
+    }
+
+    /// The file of a source; sources of the same name get a number.
+    fn path_for(&mut self, name: &str, extension: &str) -> PathBuf {
+        match &self.target {
+            SaveTarget::File(path) => path.clone(),
+            SaveTarget::Folder(folder) => {
+                let numbered = |number: u32| match number {
+                    1 => folder.join(format!("{name}.{extension}")),
+                    _ => folder.join(format!("{name}-{number}.{extension}")),
+                };
+                let path = (1..).map(numbered).find(|path| !self.taken.contains(path)).unwrap_or_else(|| numbered(1));
+                self.taken.insert(path.clone());
+                path
+            }
+        }
+    }
+
+    fn save_picture(&mut self, source: &Path, finding: &Finding) -> Result<(), SinkError> {
+        let format = match ImageFormat::from_path(source) {
+            Ok(ImageFormat::Jpeg) => ImageFormat::Jpeg,
+            _ => ImageFormat::Png,
+        };
+        let extension = if format == ImageFormat::Jpeg { "jpg" } else { "png" };
+        let path = self.path_for(&finding.frame.source, extension);
+        // The extension of a single file decides, since the user has typed it.
+        let format = ImageFormat::from_path(&path).unwrap_or(format);
+        write_picture(&path, &finding.frame.image, format).map_err(|reason| SinkError::file(&path, reason))?;
+        match &self.target {
+            SaveTarget::File(_) => self.written.push(Written { path, what: "1 picture".to_owned() }),
+            SaveTarget::Folder(folder) => *self.pictures.entry(folder.clone()).or_default() += 1,
+        }
+        Ok(())
+    }
+}
+
+/// Quality of saved JPEG pictures, 1 to 100: differences to the original cannot be seen.
+const JPEG_QUALITY: u8 = 93;
+
+/// Encodes in memory first, and removes what could not be written whole.
+fn write_picture(path: &Path, image: &RgbImage, format: ImageFormat) -> std::io::Result<()> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    let encoded = match format {
+        ImageFormat::Jpeg => {
+            image.write_with_encoder(image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY))
+        }
+        _ => image.write_to(&mut bytes, format),
+    };
+    encoded.map_err(std::io::Error::other)?;
+    std::fs::write(path, bytes.into_inner()).inspect_err(|_| {
+        if let Err(error) = std::fs::remove_file(path) {
+            tracing::debug!("an incomplete {} stays: {error}", path.display());
+        }
+    })
+}
+
+impl Sink for Save {
+    fn wants_picture(&self) -> bool {
+        true
+    }
+
+    fn open(&mut self, source: SourceContext) -> Result<(), SinkError> {
+        let spec = &self.sources[source.source];
+        let audio_from = match spec {
+            SourceSpec::Image(_) => return Ok(()), // written when its only frame comes
+            SourceSpec::VideoFile(path) => Some(path.clone()),
+            SourceSpec::Camera(_) | SourceSpec::Stream(_) => None,
+        };
+        let path = self.path_for(&source.info.name, "mp4");
+        let mut settings = VideoSettings::new(&path, source.info.width, source.info.height);
+        settings.audio_from = audio_from;
+        self.videos.insert(source.source, (path, VideoWriter::create(&settings)?));
+        Ok(())
+    }
+
+    fn write(&mut self, finding: &Finding) -> Result<(), SinkError> {
+        if let Some((_, video)) = self.videos.get_mut(&finding.source) {
+            video.write(finding.frame.image.clone(), finding.frame.pts)?;
+        } else if let SourceSpec::Image(path) = &self.sources[finding.source] {
+            let path = path.clone();
+            self.save_picture(&path, finding)?;
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, source: usize) -> Result<(), SinkError> {
+        if let Some((path, video)) = self.videos.remove(&source) {
+            let summary = video.finish()?;
+            self.written.push(Written { path, what: describe(&summary) });
+        }
+        Ok(())
+    }
+
+    fn written(&self) -> Vec<Written> {
+        let pictures = self.pictures.iter().map(|(folder, count)| Written {
+            path: folder.clone(),
+            what: format!("{count} picture{}", if *count == 1 { "" } else { "s" }),
+        });
+        self.written.iter().cloned().chain(pictures).collect()
+    }
+}
+
+fn describe(summary: &VideoSummary) -> String {
+    let mut text = format!(
+        "{} frames, {:.1} s, {:.1} MB",
+        summary.frames,
+        summary.duration.as_secs_f64(),
+        summary.bytes as f64 / 1e6
+    );
+    match &summary.audio {
+        AudioOutcome::None => {}
+        AudioOutcome::Copied { codec, .. } => text.push_str(&format!(", {codec} audio copied")),
+        AudioOutcome::Dropped { codec } => text.push_str(&format!(", {codec} audio lost because MP4 cannot hold it")),
+        AudioOutcome::Damaged { reason, .. } => text.push_str(&format!(", audio damaged and cut short: {reason}")),
+    }
+    if summary.padded {
+        text.push_str(", one pixel added because H.264 needs even sizes");
+    }
+    text
+}
