@@ -1,0 +1,191 @@
+//! The only place that joins stages: threads, channels, the order in which they end, what came of it.
+//!
+//! ```text
+//! capture (a thread a live source, one for all recorded) ─► inference ─► output (draw, sinks)
+//! ```
+//!
+//! Data flows one way. [`feed`] holds the two policies of the channels between capture and inference, [`stages`] what
+//! the threads do, [`summary`] the account. A stage that ends drops its ends of the channels, which ends its neighbours
+//! after they have used up what is under way.
+
+pub mod feed;
+mod stages;
+pub mod summary;
+
+use std::thread::{Scope, ScopedJoinHandle};
+use std::time::Instant;
+
+use crossbeam_channel::bounded;
+
+use crate::analyse::{AnalyseError, Analyser};
+use crate::capture::{CaptureError, OpenOptions, Policy, SourceInfo, SourceSpec};
+use crate::draw::Annotator;
+use crate::exit_code::ExitCode;
+use crate::shutdown::Shutdown;
+use crate::sinks::{Sink, SinkError};
+use feed::Feed;
+use summary::Summary;
+
+/// Frames that may wait between two stages.
+const QUEUE: usize = 4;
+
+/// What a run does.
+#[derive(Debug)]
+pub struct RunSettings {
+    /// Where frames come from. Recorded sources are played one after another, live ones side by side.
+    pub sources: Vec<SourceSpec>,
+    /// Overrides what suits each source.
+    pub policy: Option<Policy>,
+    /// Frames to take from each source.
+    pub limit: Option<u64>,
+    /// Time-outs of network streams.
+    pub open_options: OpenOptions,
+}
+
+/// Watches a run, from the thread that started it.
+pub trait Observer {
+    /// The first frame of a source has arrived.
+    fn opened(&mut self, source: &SourceInfo);
+    /// A frame has been through all stages.
+    fn frame(&mut self, source: &SourceInfo, frames_done: u64);
+    /// A source is over.
+    fn closed(&mut self, name: &str);
+    /// Something went wrong; the run goes on as far as it can.
+    fn problem(&mut self, problem: &Problem);
+}
+
+/// Something that went wrong in a run.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// A source.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// The inference stage.
+    #[error("inference on {origin}, frame {frame}: {error}")]
+    Analyse {
+        /// Name of the source.
+        origin: String,
+        /// Index of the frame.
+        frame: u64,
+        /// What happened.
+        error: AnalyseError,
+    },
+    /// An output.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// A thread could not be started.
+    #[error("cannot start the {stage} thread: {error}")]
+    Thread {
+        /// Name of the stage.
+        stage: String,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// A stage panicked.
+    #[error("the {stage} stage failed: {message}; this is a defect of maskwatch, please report it")]
+    Panic {
+        /// Name of the stage.
+        stage: String,
+        /// The panic's message.
+        message: String,
+    },
+}
+
+impl Problem {
+    /// The exit code that it alone would cause.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Capture(error) => error.fault().into(),
+            _ => ExitCode::Failed,
+        }
+    }
+}
+
+/// Runs sources through the pipeline until they end or `shutdown` is requested.
+///
+/// Never fails as a whole: what went wrong is in the summary, beside what was done all the same.
+pub fn run(
+    settings: &RunSettings,
+    analyser: Analyser,
+    annotator: Annotator,
+    sinks: Vec<Box<dyn Sink>>,
+    observer: &mut dyn Observer,
+    shutdown: &Shutdown,
+) -> Summary {
+    let started = Instant::now();
+    let classes = analyser.classes().to_vec();
+    let (recorded, live): (Vec<_>, Vec<_>) = settings
+        .sources
+        .iter()
+        .enumerate()
+        .partition(|(_, spec)| settings.policy.unwrap_or(spec.policy()) == Policy::Recorded);
+    let capture = stages::CaptureSettings {
+        paced: settings.policy == Some(Policy::Live),
+        limit: settings.limit,
+        open_options: &settings.open_options,
+        shutdown,
+    };
+
+    std::thread::scope(|scope| {
+        let mut threads = Threads { scope, shutdown, handles: Vec::new(), problems: Vec::new() };
+        let mut feeds = Vec::new();
+        if !recorded.is_empty() {
+            let (sender, feed) = Feed::every_frame(QUEUE);
+            feeds.push(feed);
+            threads.spawn("capture".to_owned(), move || stages::capture(&recorded, &sender, capture));
+        }
+        for source in live {
+            let (sender, feed) = Feed::newest_frame(shutdown.clone());
+            feeds.push(feed);
+            let name = format!("capture-{}", source.1.name());
+            threads.spawn(name, move || stages::capture(&[source], &sender, capture));
+        }
+        let dropped: Vec<_> = feeds.iter().map(Feed::dropped).collect();
+        let (to_output, from_inference) = bounded(QUEUE);
+        threads.spawn("inference".to_owned(), move || stages::infer(&feeds, &analyser, &to_output, shutdown));
+
+        // The output stage runs here: windows belong to the thread that drives them, and on some systems to the main one.
+        let mut output = stages::Output::new(classes, annotator, sinks, observer, shutdown);
+        output.consume(&from_inference);
+        drop(from_inference);
+        // Nothing comes any more, also where a stage in between has failed: capture need not go on.
+        let interrupted = shutdown.is_requested();
+        shutdown.request();
+
+        let problems = threads.join();
+        let dropped = dropped.iter().map(|count| count.load(std::sync::atomic::Ordering::Relaxed)).sum();
+        output.finish(problems, dropped, interrupted, started.elapsed())
+    })
+}
+
+/// The threads of a run.
+struct Threads<'scope, 'env> {
+    scope: &'scope Scope<'scope, 'env>,
+    shutdown: &'scope Shutdown,
+    handles: Vec<(String, ScopedJoinHandle<'scope, Option<Problem>>)>,
+    problems: Vec<Problem>,
+}
+
+impl<'scope> Threads<'scope, '_> {
+    fn spawn(&mut self, stage: String, work: impl FnOnce() -> Option<Problem> + Send + 'scope) {
+        match std::thread::Builder::new().name(stage.clone()).spawn_scoped(self.scope, work) {
+            Ok(handle) => self.handles.push((stage, handle)),
+            Err(error) => {
+                self.shutdown.request();
+                self.problems.push(Problem::Thread { stage, error });
+            }
+        }
+    }
+
+    /// Waits for all threads, in the order in which they were started, and gives what went wrong in them.
+    fn join(self) -> Vec<Problem> {
+        let mut problems = self.problems;
+        for (stage, handle) in self.handles {
+            match handle.join() {
+                Ok(problem) => problems.extend(problem),
+                Err(panic) => problems.push(Problem::Panic { stage, message: stages::panic_message(&*panic) }),
+            }
+        }
+        problems
+    }
+}
