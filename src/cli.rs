@@ -1,0 +1,362 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::boxes::Threshold;
+use crate::explain::haycam::PAPER_COMPONENTS;
+use crate::model::device::DeviceChoice;
+use crate::model::resnet::Stage;
+use crate::train::schedule::Schedule;
+
+const RUN_HELP: &str = "\
+Run a model over sources and annotate what it sees
+
+Each frame is classified as a whole; HayCAM shows where the evidence is, and a box is drawn around it. Recorded sources
+(files, folders) are processed frame by frame, one after another; live ones (cameras, streams) side by side, the newest
+frame first. Without --save or --events, a window shows the result if there is a display.";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  maskwatch run clip.mp4 --save annotated.mp4
+  maskwatch run photos/ --save annotated/ --events findings.jsonl
+  maskwatch run 0 --show
+  maskwatch run rtsp://camera.local/stream --headless --events - | jq .label
+
+Exit codes: 0 done, 1 failed while running, 2 wrong usage, 3 an input could not be opened or read, 130 interrupted.";
+
+const TRAIN_HELP: &str = "\
+Train a model on folders of labelled pictures
+
+Transfer learning as in the HayCAM paper, Algorithm 1: the last layer is replaced by one neuron a class, the first layers
+are frozen, the rest is retrained. DIR/train and DIR/val hold a folder a class. The model of the epoch that is best on
+DIR/val is kept, and a log is written beside it as .csv. The defaults are the paper's.";
+
+const TRAIN_EXAMPLES: &str = "\
+Examples:
+  maskwatch train data --init resnet18.safetensors
+  maskwatch train data --classes mask,no_mask --epochs 5 --learning-rate 0.01 --schedule one-cycle";
+
+/// A real-time mask detector for video streams that shows why: ResNet18 and HayCAM class activation maps.
+#[derive(Debug, Parser)]
+#[command(name = "maskwatch", version, arg_required_else_help = true, max_term_width = 120)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// Tell more of what happens (-vv: everything)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a model over sources and annotate what it sees
+    #[command(long_about = RUN_HELP, after_help = RUN_EXAMPLES)]
+    Run(RunArgs),
+    /// Train a model on folders of labelled pictures
+    #[command(long_about = TRAIN_HELP, after_help = TRAIN_EXAMPLES)]
+    Train(TrainArgs),
+    /// Measure a model on folders of labelled pictures
+    ///
+    /// DIR holds a folder a class. Prints accuracy over all classes and over mask and no mask, by class and by source
+    /// (the prefix of the file names), and the confusion matrix.
+    Evaluate(EvaluateArgs),
+    /// Check what works on this machine, and say what to do about what does not
+    Doctor(ModelArgs),
+    /// Print a completion script for a shell
+    ///
+    /// For bash: maskwatch completions bash > ~/.local/share/bash-completion/completions/maskwatch
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    ///
+    /// To read it: maskwatch man | man -l -
+    Man,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Camera index or /dev/video*, rtsp:// or http(s):// URL, video, image, folder, or glob pattern
+    #[arg(required = true, value_name = "SOURCE")]
+    pub sources: Vec<String>,
+
+    /// Outputs.
+    #[command(flatten)]
+    pub output: OutputArgs,
+
+    /// Model options.
+    #[command(flatten)]
+    pub model: ModelArgs,
+
+    /// Principal components that HayCAM keeps, 1 to 48 on the model's 7x7 map; 19 in the paper
+    #[arg(long, value_name = "N", default_value_t = PAPER_COMPONENTS, value_parser = at_least_one, help_heading = "Explanation")]
+    pub components: usize,
+
+    /// Heat from which a place is inside a box, as a share of the hottest, or "otsu"
+    #[arg(long, value_name = "X|otsu", default_value = "0.3", help_heading = "Explanation")]
+    pub threshold: Threshold,
+
+    /// Draw a box around every hot region, not the hottest alone
+    #[arg(long, help_heading = "Explanation")]
+    pub all_boxes: bool,
+
+    /// Keep every frame (recorded) or only the newest (live); by default what suits each source
+    #[arg(long, value_enum, default_value = "auto", help_heading = "Pipeline")]
+    pub policy: PolicyArg,
+
+    /// Stop after this many frames of each source
+    #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Pipeline")]
+    pub limit: Option<u64>,
+
+    /// When to show progress; auto: if standard error is a terminal
+    #[arg(long, value_enum, default_value = "auto", help_heading = "Outputs")]
+    pub progress: ProgressArg,
+}
+
+/// Where results go.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Outputs")]
+pub struct OutputArgs {
+    /// Save annotated copies: an .mp4 for one video, a .png or .jpg for one image, otherwise a folder
+    #[arg(long, value_name = "PATH")]
+    pub save: Option<PathBuf>,
+
+    /// Write one JSON line a frame to this file; - for standard output
+    #[arg(long, value_name = "PATH")]
+    pub events: Option<PathBuf>,
+
+    /// Show the result in a window (q or Escape ends)
+    #[arg(long, conflicts_with = "headless")]
+    pub show: bool,
+
+    /// Open no window, whatever happens
+    #[arg(long)]
+    pub headless: bool,
+}
+
+/// Which model, and where it runs.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub struct ModelArgs {
+    /// Model file [default: the shipped one]
+    #[arg(long, value_name = "PATH")]
+    pub model: Option<PathBuf>,
+
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    pub device: DeviceChoice,
+
+    /// Threads of the network on the CPU [default: all cores]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub threads: Option<usize>,
+}
+
+/// Arguments of `train`.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// Folder with train/ and val/, each with a folder a class
+    #[arg(value_name = "DIR")]
+    pub data: PathBuf,
+
+    /// Weights to start from: a model file, or a torchvision ResNet18 as safetensors [default: the shipped model]
+    #[arg(long, value_name = "FILE", help_heading = "Files")]
+    pub init: Option<PathBuf>,
+
+    /// Where the best model goes; the log goes beside it, as .csv
+    #[arg(long, value_name = "PATH", default_value = "model.safetensors", help_heading = "Files")]
+    pub out: PathBuf,
+
+    /// Classes to learn, in this order [default: all folders of DIR/train]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub classes: Vec<String>,
+
+    /// Last stage that is not trained; none trains everything
+    #[arg(long, value_name = "STAGE", value_enum, default_value = "layer3", help_heading = "Training")]
+    pub freeze_until: FreezeArg,
+
+    /// Passes over the pictures
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Training")]
+    pub epochs: u32,
+
+    /// Pictures a pass, drawn so that all classes are equally frequent [default: as many as there are]
+    #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Training")]
+    pub pictures_per_epoch: Option<usize>,
+
+    /// Pictures a step
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_least_one, help_heading = "Training")]
+    pub batch_size: usize,
+
+    /// Learning rate; its highest value where --schedule changes it
+    #[arg(long, value_name = "RATE", default_value_t = 0.001, value_parser = positive, help_heading = "Training")]
+    pub learning_rate: f64,
+
+    /// How the learning rate changes
+    #[arg(long, value_enum, default_value = "constant", help_heading = "Training")]
+    pub schedule: ScheduleArg,
+
+    /// Momentum of stochastic gradient descent
+    #[arg(long, value_name = "SHARE", default_value_t = 0.9, value_parser = share, help_heading = "Training")]
+    pub momentum: f64,
+
+    /// Weight decay of stochastic gradient descent
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share, help_heading = "Training")]
+    pub weight_decay: f64,
+
+    /// Do not mirror pictures
+    #[arg(long, help_heading = "Augmentation")]
+    pub no_flip: bool,
+
+    /// Smallest share of a picture's area that a random crop keeps; 1 for no crops
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5, value_parser = area_share, help_heading = "Augmentation")]
+    pub crop_scale: f64,
+
+    /// Decides everything random
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Training")]
+    pub seed: u64,
+
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    pub device: DeviceChoice,
+
+    /// Threads of the network on the CPU, and of reading pictures [default: all cores]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub threads: Option<usize>,
+
+    /// When to show progress; auto: if standard error is a terminal
+    #[arg(long, value_enum, default_value = "auto")]
+    pub progress: ProgressArg,
+}
+
+/// Arguments of `evaluate`.
+#[derive(Debug, Args)]
+pub struct EvaluateArgs {
+    /// Folder with a folder a class
+    #[arg(value_name = "DIR")]
+    pub data: PathBuf,
+
+    /// Model options.
+    #[command(flatten)]
+    pub model: ModelArgs,
+
+    /// Pictures a forward pass
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_least_one)]
+    pub batch_size: usize,
+
+    /// When to show progress; auto: if standard error is a terminal
+    #[arg(long, value_enum, default_value = "auto")]
+    pub progress: ProgressArg,
+}
+
+/// What happens to frames that nobody can take in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PolicyArg {
+    /// Live for cameras and streams, recorded for files
+    Auto,
+    /// Keep only the newest frame; a file is played at its own speed
+    Live,
+    /// Process every frame
+    Recorded,
+}
+
+/// When progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProgressArg {
+    /// If standard error is a terminal
+    Auto,
+    /// A line now and then where there is no terminal
+    Always,
+    /// Never
+    Never,
+}
+
+/// How the learning rate changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ScheduleArg {
+    /// The same from first to last, as in the paper
+    Constant,
+    /// Rise for 3/10 of the steps to --learning-rate, then fall to almost nothing
+    OneCycle,
+}
+
+impl From<ScheduleArg> for Schedule {
+    fn from(schedule: ScheduleArg) -> Self {
+        match schedule {
+            ScheduleArg::Constant => Self::Constant,
+            ScheduleArg::OneCycle => Self::OneCycle,
+        }
+    }
+}
+
+/// The last frozen stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FreezeArg {
+    /// Train everything
+    None,
+    /// Freeze the first convolution
+    Stem,
+    /// Freeze up to layer1
+    Layer1,
+    /// Freeze up to layer2
+    Layer2,
+    /// Freeze up to layer3
+    Layer3,
+    /// Freeze everything but the last layer
+    Layer4,
+}
+
+impl From<FreezeArg> for Option<Stage> {
+    fn from(freeze: FreezeArg) -> Self {
+        match freeze {
+            FreezeArg::None => None,
+            FreezeArg::Stem => Some(Stage::Stem),
+            FreezeArg::Layer1 => Some(Stage::Layer1),
+            FreezeArg::Layer2 => Some(Stage::Layer2),
+            FreezeArg::Layer3 => Some(Stage::Layer3),
+            FreezeArg::Layer4 => Some(Stage::Layer4),
+        }
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&number| number > 0).ok_or_else(|| "expected a whole number of at least 1".to_owned())
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|number: &f64| *number > 0.0 && number.is_finite())
+        .ok_or_else(|| "expected a number above 0".to_owned())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|number| (0.0..1.0).contains(number))
+        .ok_or_else(|| "expected a number from 0 to below 1".to_owned())
+}
+
+fn area_share(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|number: &f64| *number > 0.0 && *number <= 1.0)
+        .ok_or_else(|| "expected a number above 0, at most 1".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,127 @@
+//! `maskwatch train`: a model from labelled pictures.
+
+use std::ops::ControlFlow;
+
+use crate::cli::{ProgressArg, TrainArgs};
+use crate::config::{available_threads, shipped_model};
+use crate::dataset::Dataset;
+use crate::exit_code::ExitCode;
+use crate::model::checkpoint::Initial;
+use crate::model::device;
+use crate::progress::Progress;
+use crate::shutdown::Shutdown;
+use crate::threads;
+use crate::train::augment::Augmentation;
+use crate::train::log::EpochRecord;
+use crate::train::{self, Observer, Settings};
+
+/// Trains until the last epoch or the user stops it.
+///
+/// # Errors
+///
+/// When data, weights or outputs are unusable.
+pub fn run(args: &TrainArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
+    threads::size_pools(args.threads);
+    let init = args.init.clone().unwrap_or_else(|| {
+        let shipped = shipped_model();
+        tracing::info!("starting from the shipped model, {} (choose another start with --init)", shipped.display());
+        shipped
+    });
+    let settings = Settings {
+        data: args.data.clone(),
+        classes: args.classes.clone(),
+        init,
+        out: args.out.clone(),
+        epochs: args.epochs,
+        pictures_per_epoch: args.pictures_per_epoch,
+        batch_size: args.batch_size,
+        learning_rate: args.learning_rate,
+        schedule: args.schedule.into(),
+        momentum: args.momentum,
+        weight_decay: args.weight_decay,
+        freeze_until: args.freeze_until.into(),
+        augmentation: Augmentation { flip: !args.no_flip, crop_scale: args.crop_scale },
+        seed: args.seed,
+        device: device::resolve(args.device)?,
+        loader_threads: args.threads.unwrap_or_else(available_threads),
+    };
+    let mut display = Display { when: args.progress, epochs: args.epochs, progress: None, shutdown };
+    let outcome = train::run(&settings, &mut display);
+    display.clear();
+    let outcome = outcome?;
+
+    if !outcome.unreadable.is_empty() {
+        tracing::warn!("could not be read and were left out ({}):", outcome.unreadable.len());
+        for reason in outcome.unreadable.values() {
+            tracing::warn!("  {reason}");
+        }
+    }
+    match outcome.best {
+        Some((epoch, accuracy)) => println!(
+            "{}: the model of epoch {epoch}, {:.2} % right on val (mean over the classes); log in {}",
+            settings.out.display(),
+            accuracy * 100.0,
+            outcome.log.display()
+        ),
+        None => println!("no epoch was completed, so there is no model; log in {}", outcome.log.display()),
+    }
+    Ok(if outcome.interrupted { ExitCode::Interrupted } else { ExitCode::Done })
+}
+
+struct Display<'a> {
+    when: ProgressArg,
+    epochs: u32,
+    progress: Option<(String, Progress)>,
+    shutdown: &'a Shutdown,
+}
+
+impl Display<'_> {
+    fn show(&mut self, title: String, done: usize, total: usize, detail: &str) -> ControlFlow<()> {
+        if self.progress.as_ref().is_none_or(|(current, _)| *current != title) {
+            self.clear();
+            let progress = Progress::new(self.when, &title, Some(total as u64), "pictures");
+            self.progress = Some((title, progress));
+        }
+        if let Some((_, progress)) = &mut self.progress {
+            progress.update(done as u64, detail);
+        }
+        if self.shutdown.is_requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn clear(&mut self) {
+        if let Some((_, progress)) = self.progress.take() {
+            progress.finish();
+        }
+    }
+}
+
+impl Observer for Display<'_> {
+    fn started(&mut self, initial: &Initial, train: &Dataset, val: &Dataset) {
+        tracing::info!("starting from a {}", initial.kind);
+        tracing::info!("beginning at random: {}", initial.random.join(", "));
+        tracing::info!("train: {:?}, val: {:?}", train.count_by_class(), val.count_by_class());
+    }
+
+    fn batch(&mut self, epoch: u32, done: usize, total: usize, loss: f64) -> ControlFlow<()> {
+        self.show(format!("epoch {epoch}/{}", self.epochs), done, total, &format!("loss {loss:.3}"))
+    }
+
+    fn validating(&mut self, done: usize, total: usize) -> ControlFlow<()> {
+        self.show("validating".to_owned(), done, total, "")
+    }
+
+    fn epoch(&mut self, record: &EpochRecord) {
+        self.clear();
+        tracing::info!(
+            "epoch {}/{}: train loss {:.4}, {:.2} % right; val loss {:.4}, {:.2} % right{} ({:.0} s)",
+            record.epoch,
+            self.epochs,
+            record.train_loss,
+            record.train_accuracy * 100.0,
+            record.val_loss,
+            record.val_accuracy * 100.0,
+            if record.best { ", best so far" } else { "" },
+            record.seconds
+        );
+    }
+}

@@ -1,0 +1,209 @@
+//! From what was typed to what is run: checked once, here.
+
+use std::path::{Path, PathBuf};
+
+use crate::analyse::AnalysisSettings;
+use crate::capture::{CaptureError, OpenOptions, Policy, SourceSpec};
+use crate::cli::{OutputArgs, PolicyArg, RunArgs};
+use crate::model::device::DeviceChoice;
+use crate::pipeline::RunSettings;
+use crate::sinks::SaveTarget;
+
+/// File name of the shipped model.
+pub const SHIPPED_MODEL: &str = "resnet18-mask.safetensors";
+
+/// A command line that makes no sense, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+/// Why a command line cannot be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The options do not fit together.
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    /// A source is not there.
+    #[error(transparent)]
+    Source(#[from] CaptureError),
+}
+
+/// Everything that `run` needs.
+#[derive(Debug)]
+pub struct RunConfig {
+    /// Sources and how they are played.
+    pub run: RunSettings,
+    /// The model file.
+    pub model: PathBuf,
+    /// Where it runs.
+    pub device: DeviceChoice,
+    /// Threads of a forward pass on the CPU; all cores if `None`.
+    pub threads: Option<usize>,
+    /// Explanation and boxes.
+    pub analysis: AnalysisSettings,
+    /// Where annotated copies go.
+    pub save: Option<SaveTarget>,
+    /// Where events go; `-` is standard output.
+    pub events: Option<PathBuf>,
+    /// Whether a window is opened.
+    pub show: bool,
+}
+
+impl RunConfig {
+    /// Checks a command line. `display` tells whether a window could be opened.
+    ///
+    /// # Errors
+    ///
+    /// When a source does not exist or options contradict each other.
+    pub fn new(args: &RunArgs, display: bool) -> Result<Self, ConfigError> {
+        let mut sources = Vec::new();
+        for source in &args.sources {
+            sources.extend(SourceSpec::parse(source)?);
+        }
+        if args.output.save.is_some() && !cfg!(feature = "gstreamer") {
+            return Err(UsageError("--save needs the feature \"gstreamer\", which this build lacks".to_owned()).into());
+        }
+        let save = args.output.save.as_deref().map(|path| save_target(path, &sources)).transpose()?;
+        if let Some(events) = &args.output.events {
+            refuse_source(events, &sources)?;
+        }
+        let show = wants_window(&args.output, display)?;
+        Ok(Self {
+            run: RunSettings {
+                sources,
+                policy: match args.policy {
+                    PolicyArg::Auto => None,
+                    PolicyArg::Live => Some(Policy::Live),
+                    PolicyArg::Recorded => Some(Policy::Recorded),
+                },
+                limit: args.limit,
+                open_options: OpenOptions::default(),
+            },
+            model: args.model.model.clone().unwrap_or_else(shipped_model),
+            device: args.model.device,
+            threads: args.model.threads,
+            analysis: AnalysisSettings {
+                components: args.components,
+                threshold: args.threshold,
+                all_boxes: args.all_boxes,
+            },
+            save,
+            events: args.output.events.clone(),
+            show,
+        })
+    }
+}
+
+/// The model that came with the program: looked for beside the program and where it was built.
+pub fn shipped_model() -> PathBuf {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(SHIPPED_MODEL);
+    let program = std::env::current_exe().ok();
+    let beside = program
+        .as_deref()
+        .and_then(Path::parent)
+        .map(|folder| ["models", "../share/maskwatch/models"].map(|place| folder.join(place).join(SHIPPED_MODEL)));
+    beside.into_iter().flatten().find(|path| path.exists()).unwrap_or(built)
+}
+
+/// Threads that the process may use at once.
+pub fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Whether the system has somewhere to show a window.
+pub fn has_display() -> bool {
+    ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
+}
+
+fn wants_window(output: &OutputArgs, display: bool) -> Result<bool, UsageError> {
+    if output.show && !display {
+        let message =
+            "--show needs a display, and neither DISPLAY nor WAYLAND_DISPLAY is set; use --save PATH or --headless";
+        return Err(UsageError(message.to_owned()));
+    }
+    if output.show && !cfg!(feature = "opencv") {
+        return Err(UsageError(
+            "--show needs the feature \"opencv\", which this build lacks; use --save PATH".to_owned(),
+        ));
+    }
+    let no_other_output = output.save.is_none() && output.events.is_none();
+    Ok(output.show || (!output.headless && no_other_output && display && cfg!(feature = "opencv")))
+}
+
+/// A file for a single source, otherwise a folder.
+fn save_target(path: &Path, sources: &[SourceSpec]) -> Result<SaveTarget, UsageError> {
+    refuse_source(path, sources)?;
+    let extension = path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
+    let is_folder = path.is_dir() || extension.is_none() || path.to_string_lossy().ends_with('/');
+    match (sources, extension) {
+        _ if is_folder => Ok(SaveTarget::Folder(path.to_owned())),
+        ([SourceSpec::Image(_)], Some(extension)) if matches!(&*extension, "png" | "jpg" | "jpeg") => {
+            Ok(SaveTarget::File(path.to_owned()))
+        }
+        ([SourceSpec::Image(_)], _) => {
+            Err(UsageError(format!("--save {}: a picture is saved as .png or .jpg, or into a folder", path.display())))
+        }
+        ([_], Some(extension)) if extension == "mp4" => Ok(SaveTarget::File(path.to_owned())),
+        ([_], _) => Err(UsageError(format!("--save {}: a video is saved as .mp4, or into a folder", path.display()))),
+        _ => Err(UsageError(format!(
+            "--save {}: {} sources are saved into a folder; give one, such as --save annotated/",
+            path.display(),
+            sources.len()
+        ))),
+    }
+}
+
+/// An output must not replace what is being read.
+fn refuse_source(output: &Path, sources: &[SourceSpec]) -> Result<(), UsageError> {
+    let Ok(output_file) = output.canonicalize() else { return Ok(()) };
+    let is_source = |spec: &SourceSpec| match spec {
+        SourceSpec::VideoFile(path) | SourceSpec::Image(path) => {
+            path.canonicalize().is_ok_and(|path| path == output_file || path.parent() == Some(&output_file))
+        }
+        SourceSpec::Camera(_) | SourceSpec::Stream(_) => false,
+    };
+    if sources.iter().any(is_source) {
+        return Err(UsageError(format!("{} would overwrite a source; choose another place", output.display())));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn video(path: &str) -> SourceSpec {
+        SourceSpec::VideoFile(path.into())
+    }
+
+    fn image(path: &str) -> SourceSpec {
+        SourceSpec::Image(path.into())
+    }
+
+    #[test]
+    fn one_source_goes_to_a_file_and_many_to_a_folder() {
+        let target = |path: &str, sources: &[SourceSpec]| save_target(Path::new(path), sources).ok();
+        assert_eq!(target("x.mp4", &[video("a.avi")]), Some(SaveTarget::File("x.mp4".into())));
+        assert_eq!(target("x.JPG", &[image("a.png")]), Some(SaveTarget::File("x.JPG".into())));
+        assert_eq!(target("x", &[video("a.avi")]), Some(SaveTarget::Folder("x".into())));
+        assert_eq!(target("x.d/", &[video("a.avi"), image("b.png")]), Some(SaveTarget::Folder("x.d/".into())));
+        for (path, sources) in [
+            ("x.avi", vec![video("a.avi")]),
+            ("x.mp4", vec![image("a.png")]),
+            ("x.mp4", vec![video("a.avi"), video("b.avi")]),
+        ] {
+            assert_eq!(target(path, &sources), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_source_is_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.mp4");
+        std::fs::write(&path, "x").unwrap();
+        let sources = [SourceSpec::VideoFile(path.clone())];
+        assert!(save_target(&path, &sources).is_err());
+        assert!(save_target(folder.path(), &sources).is_err(), "its copy would have its name");
+        assert!(save_target(&folder.path().join("b.mp4"), &sources).is_ok());
+    }
+}

@@ -1,0 +1,37 @@
+//! maskwatch: a mask detector for video streams that shows why it decided as it did.
+//!
+//! ```text
+//! source ─► capture ─► analyse (classify, explain, box) ─► draw ─► sinks
+//! ```
+//!
+//! Data flows one way. [`pipeline`] alone joins the stages and owns their threads and channels; [`capture`] delivers
+//! frames, [`analyse`] turns them into plain findings with the [`model`], an explainer ([`explain`], [`pca`]) and
+//! [`boxes`], [`draw`] annotates, [`sinks`] write. [`mod@train`] and [`evaluate`] use the same model and pictures
+//! ([`dataset`]). [`cli`], [`config`] and [`commands`] are the program around it.
+//!
+//! A module imports only modules above it in the list that `tests/layering.rs` keeps.
+#![deny(missing_docs)]
+
+pub mod analyse;
+pub mod boxes;
+pub mod capture;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod dataset;
+pub mod draw;
+pub mod evaluate;
+pub mod exit_code;
+pub mod explain;
+pub mod frame;
+pub mod geometry;
+pub mod labels;
+pub mod model;
+pub mod pca;
+pub mod pipeline;
+pub mod progress;
+pub mod shutdown;
+pub mod sinks;
+pub mod telemetry;
+pub mod threads;
+pub mod train;

@@ -1,0 +1,31 @@
+//! Parses the command line, sets up logging, runs the command, and turns what came of it into an exit code.
+
+use clap::Parser;
+use maskwatch::cli::{Cli, Command};
+use maskwatch::exit_code::ExitCode;
+use maskwatch::shutdown::Shutdown;
+use maskwatch::{capture, commands, telemetry};
+
+fn main() {
+    // SAFETY: no other thread exists yet.
+    unsafe { capture::silence_backends() };
+    let cli = Cli::parse();
+    telemetry::init(cli.verbose);
+    let code = std::panic::catch_unwind(|| run(&cli.command)).unwrap_or(ExitCode::Failed);
+    std::process::exit(code.into());
+}
+
+fn run(command: &Command) -> ExitCode {
+    let result = Shutdown::on_signals().map_err(anyhow::Error::from).and_then(|shutdown| match command {
+        Command::Run(args) => commands::run::run(args, &shutdown),
+        Command::Train(args) => commands::train::run(args, &shutdown),
+        Command::Evaluate(args) => commands::evaluate::run(args, &shutdown),
+        Command::Doctor(args) => commands::doctor::run(args),
+        Command::Completions { shell } => commands::completions::run(*shell),
+        Command::Man => commands::man::run(),
+    });
+    result.unwrap_or_else(|error| {
+        tracing::error!("{error:#}");
+        commands::exit_code_of(&error)
+    })
+}

@@ -1,0 +1,58 @@
+//! What people see of the inner life: log lines and panics, on standard error.
+
+use std::io::{IsTerminal, Write};
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::progress;
+
+/// Variable that overrides the log filter, in the syntax of `tracing_subscriber::EnvFilter`.
+const FILTER_VARIABLE: &str = "MASKWATCH_LOG";
+
+/// Sets up logging and the panic hook. `verbose` is how often -v was given.
+pub fn init(verbose: u8) {
+    let default = match verbose {
+        0 => "maskwatch=info",
+        1 => "maskwatch=debug",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_env(FILTER_VARIABLE).unwrap_or_else(|_| EnvFilter::new(default));
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(BesideProgress);
+    if verbose == 0 {
+        lines.without_time().with_target(false).compact().init();
+    } else {
+        lines.with_thread_names(true).init();
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        // The stage that panicked is reported by whoever joins its thread; this is for those who mend it.
+        tracing::debug!("{panic}");
+        if std::thread::current().name() == Some("main") {
+            tracing::error!("{panic}; this is a defect of maskwatch, please report it");
+        }
+    }));
+}
+
+/// Standard error, with progress bars out of the way while a line is written.
+struct BesideProgress;
+
+impl MakeWriter<'_> for BesideProgress {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        Self
+    }
+}
+
+impl Write for BesideProgress {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        progress::suspended(|| std::io::stderr().write(line))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}
