@@ -1,0 +1,105 @@
+//! The other commands, from outside.
+
+mod common;
+
+use std::path::Path;
+
+use common::*;
+
+/// Class folders with a few of the bundled pictures.
+fn class_folders(folder: &Path) {
+    for (class, pictures) in [
+        ("mask", ["collins_surgical.jpg", "hopper_ffp2.jpg", "collins_cloth.jpg"].as_slice()),
+        ("no_mask", &["collins_no_mask.jpg", "hopper_no_mask.jpg"]),
+        ("background", &["empty_studio.jpg"]),
+    ] {
+        std::fs::create_dir_all(folder.join(class)).unwrap();
+        for picture in pictures {
+            std::fs::copy(sample(picture), folder.join(class).join(picture)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_trained_model_runs_and_comes_with_a_log() {
+    let folder = tempfile::tempdir().unwrap();
+    class_folders(&folder.path().join("train"));
+    class_folders(&folder.path().join("val"));
+    std::fs::write(folder.path().join("train/mask/broken.jpg"), "not a picture").unwrap();
+    let data = folder.path().to_str().unwrap();
+    let model = folder.path().join("new.safetensors");
+    let arguments = ["train", data, "--classes", "no_mask,mask", "--out", model.to_str().unwrap()];
+    let options = ["--epochs", "2", "--pictures-per-epoch", "8", "--batch-size", "4", "--seed", "5"];
+    let run = maskwatch(arguments.iter().chain(&options)).ok();
+    assert!(run.stderr.contains("starting from the shipped model"), "{}", run.stderr);
+    assert!(run.stderr.contains("fc.weight, fc.bias"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("could not be read and were left out (1)") && run.stderr.contains("broken.jpg"),
+        "{}",
+        run.stderr
+    );
+
+    let log = std::fs::read_to_string(folder.path().join("new.csv")).unwrap();
+    let mut lines = log.lines();
+    assert!(lines.next().unwrap().starts_with("epoch,pictures,learning_rate,train_loss,train_accuracy,val_loss"));
+    assert_eq!(lines.count(), 2);
+
+    let run =
+        maskwatch(["run", &sample_video(), "--limit", "2", "--model", model.to_str().unwrap(), "--events", "-"]).ok();
+    let event = &parse_events(&run.stdout)[0];
+    let classes: Vec<&String> = event["probabilities"].as_object().unwrap().keys().collect();
+    assert_eq!(classes.len(), 2, "the new model has the classes it was trained on: {classes:?}");
+
+    // The same seed gives the same model at the same number of threads.
+    let again = folder.path().join("again.safetensors");
+    let arguments = ["train", data, "--classes", "no_mask,mask", "--out", again.to_str().unwrap()];
+    maskwatch(arguments.iter().chain(&options)).ok();
+    assert_eq!(std::fs::read(&model).unwrap().len(), std::fs::read(&again).unwrap().len());
+    let without_seconds = |path: &str| {
+        let log = std::fs::read_to_string(folder.path().join(path)).unwrap();
+        log.lines().map(|line| line.split(',').take(7).collect::<Vec<_>>().join(",")).collect::<Vec<_>>()
+    };
+    assert_eq!(without_seconds("new.csv"), without_seconds("again.csv"));
+}
+
+#[test]
+fn the_samples_are_classified_right() {
+    let folder = tempfile::tempdir().unwrap();
+    class_folders(folder.path());
+    std::fs::create_dir(folder.path().join("incorrect")).unwrap();
+    let run = maskwatch(["evaluate", folder.path().to_str().unwrap()]).ok();
+    assert!(run.stdout.contains("all classes") && run.stdout.contains("100.00 %      6 of     6"), "{}", run.stdout);
+    assert!(run.stderr.contains("left out: the folder incorrect"), "{}", run.stderr);
+}
+
+#[test]
+fn doctor_finds_everything_that_is_needed() {
+    let run = maskwatch(["doctor"]).ok();
+    for subject in ["libtorch", "CUDA", "model", "OpenCV", "FFmpeg", "encoder", "display", "cameras"] {
+        assert!(run.stdout.contains(subject), "{}", run.stdout);
+    }
+    assert!(run.stdout.contains("everything that is needed works"), "{}", run.stdout);
+    let run = maskwatch(["doctor", "--model", "/nonexistent/model"]);
+    assert_eq!(run.code, Some(1));
+    assert!(run.stdout.contains("!!  model"), "{}", run.stdout);
+}
+
+#[test]
+fn completions_and_manual_are_printed() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        assert!(maskwatch(["completions", shell]).ok().stdout.contains("maskwatch"));
+    }
+    let manual = maskwatch(["man"]).ok().stdout;
+    assert!(manual.starts_with(".ie") || manual.contains(".TH maskwatch"), "{manual}");
+    for section in ["MASKWATCH RUN", "MASKWATCH TRAIN", "components", "freeze\\-until"] {
+        assert!(manual.contains(section), "{section}");
+    }
+}
+
+#[test]
+fn help_has_examples() {
+    for command in ["run", "train"] {
+        let help = maskwatch([command, "--help"]).ok().stdout;
+        assert!(help.contains("Examples:") && help.contains(&format!("maskwatch {command} ")), "{help}");
+    }
+}
