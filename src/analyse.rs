@@ -143,7 +143,11 @@ impl Analyser {
         }
         let boxes = boxes
             .into_iter()
-            .map(|found| Detection { rect: found.rect.scaled((side, side), picture.dimensions()), score: found.score, label })
+            .map(|found| Detection {
+                rect: found.rect.scaled((side, side), picture.dimensions()),
+                score: found.score,
+                label,
+            })
             .collect();
         Ok(Analysis {
             label,

@@ -86,12 +86,8 @@ pub fn find(heat: &Array2<f32>, threshold: Threshold) -> Vec<HotBox> {
                 }
             }
         }
-        let rect = Rect {
-            x: left as u32,
-            y: top as u32,
-            width: (right - left + 1) as u32,
-            height: (bottom - top + 1) as u32,
-        };
+        let rect =
+            Rect { x: left as u32, y: top as u32, width: (right - left + 1) as u32, height: (bottom - top + 1) as u32 };
         boxes.push(HotBox { rect, score: sum / places as f32, holds_peak });
     }
     boxes.sort_by_key(|found| !found.holds_peak);
@@ -162,7 +158,10 @@ mod tests {
     #[test]
     fn a_higher_threshold_leaves_the_peak_alone() {
         let boxes = find(&two_blobs(), Threshold::Share(0.9));
-        assert_eq!(boxes.iter().map(|found| found.rect).collect::<Vec<_>>(), [Rect { x: 25, y: 12, width: 1, height: 1 }]);
+        assert_eq!(
+            boxes.iter().map(|found| found.rect).collect::<Vec<_>>(),
+            [Rect { x: 25, y: 12, width: 1, height: 1 }]
+        );
     }
 
     #[test]

@@ -36,19 +36,14 @@ pub(super) fn inspect(path: &Path) -> io::Result<Structure> {
     match &magic {
         [b'R', b'I', b'F', b'F', _, _, _, _, b'A', b'V', b'I', b' '] => riff(&mut file, length),
         [0x1a, 0x45, 0xdf, 0xa3, ..] => matroska(&mut file, length),
-        [_, _, _, _, kind @ .., _, _, _, _] if ISO_MEDIA_START.contains(kind) => {
-            iso_media(&mut file, length)
-        }
+        [_, _, _, _, kind @ .., _, _, _, _] if ISO_MEDIA_START.contains(kind) => iso_media(&mut file, length),
         _ => Ok(Structure::default()),
     }
 }
 
 /// MP4, MOV and their kin: boxes of size, type, content.
 fn iso_media(file: &mut File, length: u64) -> io::Result<Structure> {
-    let mut structure = Structure {
-        cut_short: false,
-        index_missing: true,
-    };
+    let mut structure = Structure { cut_short: false, index_missing: true };
     let mut at = 0;
     while at + 8 <= length {
         let kind = &read_at::<4>(file, at + 4)?;
@@ -84,10 +79,7 @@ fn riff(file: &mut File, length: u64) -> io::Result<Structure> {
         }
         at += 8 + u64::from(size);
     }
-    Ok(Structure {
-        cut_short: at > length,
-        index_missing: false,
-    })
+    Ok(Structure { cut_short: at > length, index_missing: false })
 }
 
 /// Matroska and WebM: an EBML header, then one segment; live recordings leave its size unknown.
@@ -101,10 +93,7 @@ fn matroska(file: &mut File, length: u64) -> io::Result<Structure> {
         return Ok(Structure::default());
     }
     let end = ebml_size(file, at + 4)?.map_or(0, |(size, start)| start.saturating_add(size));
-    Ok(Structure {
-        cut_short: end > length,
-        index_missing: false,
-    })
+    Ok(Structure { cut_short: end > length, index_missing: false })
 }
 
 /// A variable-length size (RFC 8794, section 4) and where its content starts; `None` if unknown.
@@ -155,19 +144,12 @@ mod tests {
 
     #[test]
     fn mp4_is_judged_by_its_boxes() {
-        let (ftyp, moov, mdat) = (
-            mp4_box(b"ftyp", 8),
-            mp4_box(b"moov", 50),
-            mp4_box(b"mdat", 99),
-        );
+        let (ftyp, moov, mdat) = (mp4_box(b"ftyp", 8), mp4_box(b"moov", 50), mp4_box(b"mdat", 99));
         let front = [ftyp.clone(), moov.clone(), mdat.clone()].concat();
         let back = [ftyp, mdat, moov].concat();
         assert_eq!(inspected(&front), COMPLETE);
         assert_eq!(inspected(&back), COMPLETE);
-        assert_eq!(
-            inspected(&[&front[..], b"appended by a phone"].concat()),
-            COMPLETE
-        );
+        assert_eq!(inspected(&[&front[..], b"appended by a phone"].concat()), COMPLETE);
         assert_eq!(inspected(&front[..front.len() - 1]), CUT_SHORT);
         assert_eq!(inspected(&back[..100]), (true, true));
         assert_eq!(inspected(&back[..back.len() - 1]), (true, true));
@@ -175,9 +157,7 @@ mod tests {
 
     #[test]
     fn avi_is_judged_by_its_riff_size() {
-        let avi = |size: u32, rest: usize| {
-            [b"RIFF", &size.to_le_bytes()[..], b"AVI ", &vec![0; rest]].concat()
-        };
+        let avi = |size: u32, rest: usize| [b"RIFF", &size.to_le_bytes()[..], b"AVI ", &vec![0; rest]].concat();
         assert_eq!(inspected(&avi(104, 100)), COMPLETE);
         assert_eq!(inspected(&avi(104, 99)), CUT_SHORT);
         assert_eq!(inspected(&avi(0, 99)), COMPLETE);
@@ -187,14 +167,7 @@ mod tests {
     #[test]
     fn matroska_is_judged_by_its_segment() {
         let mkv = |size: &[u8], rest: usize| {
-            [
-                &[
-                    0x1a, 0x45, 0xdf, 0xa3, 0x84, 1, 2, 3, 4, 0x18, 0x53, 0x80, 0x67,
-                ],
-                size,
-                &vec![0; rest],
-            ]
-            .concat()
+            [&[0x1a, 0x45, 0xdf, 0xa3, 0x84, 1, 2, 3, 4, 0x18, 0x53, 0x80, 0x67], size, &vec![0; rest]].concat()
         };
         assert_eq!(inspected(&mkv(&[0x40, 100], 100)), COMPLETE);
         assert_eq!(inspected(&mkv(&[0x40, 100], 99)), CUT_SHORT);
@@ -203,14 +176,7 @@ mod tests {
 
     #[test]
     fn other_bytes_are_not_judged() {
-        for content in [
-            &b""[..],
-            b"x",
-            b"RIFF",
-            b"\x1a\x45\xdf\xa3",
-            b"\x1a\x45\xdf\xa3\x84abcdefghijkl",
-            &[0; 64],
-        ] {
+        for content in [&b""[..], b"x", b"RIFF", b"\x1a\x45\xdf\xa3", b"\x1a\x45\xdf\xa3\x84abcdefghijkl", &[0; 64]] {
             assert_eq!(inspected(content), COMPLETE, "{content:?}");
         }
     }

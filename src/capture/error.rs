@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::exit_code::ExitCode;
+
 /// Whose fault it is, and so which exit code the process takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -16,6 +18,16 @@ pub enum Fault {
     Input,
     /// A source failed after it had delivered frames, or this program or build falls short.
     Running,
+}
+
+impl From<Fault> for ExitCode {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Usage => Self::Usage,
+            Fault::Input => Self::Input,
+            Fault::Running => Self::Failed,
+        }
+    }
 }
 
 /// An error of the capture stage.
@@ -56,9 +68,7 @@ pub enum CaptureError {
         path: PathBuf,
     },
     /// FFmpeg cannot make a video of the file.
-    #[error(
-        "{path} is not a video that can be decoded: check the file, or convert it to MP4 with H.264"
-    )]
+    #[error("{path} is not a video that can be decoded: check the file, or convert it to MP4 with H.264")]
     NotVideo {
         /// The file.
         path: PathBuf,
@@ -98,9 +108,7 @@ pub enum CaptureError {
         unreadable: u64,
     },
     /// The `image` crate cannot decode the file.
-    #[error(
-        "{path} is not an image that can be decoded ({reason}): check the file, or convert it to PNG or JPEG"
-    )]
+    #[error("{path} is not an image that can be decoded ({reason}): check the file, or convert it to PNG or JPEG")]
     NotImage {
         /// The file.
         path: PathBuf,
@@ -158,9 +166,7 @@ pub enum CaptureError {
         reason: String,
     },
     /// This build has no OpenCV.
-    #[error(
-        "{name} needs video support, which this build lacks: build with the feature \"opencv\""
-    )]
+    #[error("{name} needs video support, which this build lacks: build with the feature \"opencv\"")]
     NoVideoSupport {
         /// The source.
         name: String,
@@ -182,13 +188,7 @@ impl CaptureError {
 
     /// Whether opening the source again, a little later, may help.
     pub fn retryable(&self) -> bool {
-        matches!(
-            self,
-            Self::Camera { .. }
-                | Self::Stream { .. }
-                | Self::Silent { .. }
-                | Self::Disconnected { .. }
-        )
+        matches!(self, Self::Camera { .. } | Self::Stream { .. } | Self::Silent { .. } | Self::Disconnected { .. })
     }
 
     /// What the operating system says when a file cannot be opened.
@@ -203,10 +203,7 @@ impl CaptureError {
     /// An OpenCV exception, reduced to one line.
     #[cfg(feature = "opencv")]
     pub(super) fn backend(name: &str, error: &opencv::Error) -> Self {
-        Self::Backend {
-            name: name.to_owned(),
-            reason: one_line(&error.message),
-        }
+        Self::Backend { name: name.to_owned(), reason: one_line(&error.message) }
     }
 }
 

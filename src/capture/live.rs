@@ -21,18 +21,8 @@ pub(super) struct Live {
 impl Live {
     /// Takes an open camera or stream whose back-end gives up after `patience`.
     pub(super) fn new(decoder: Decoder, patience: Duration) -> Self {
-        let info = SourceInfo {
-            frame_count: None,
-            ..decoder.info(Policy::Live)
-        };
-        Self {
-            name: info.name.as_str().into(),
-            info,
-            decoder,
-            patience,
-            first_arrival: None,
-            delivered: 0,
-        }
+        let info = SourceInfo { frame_count: None, ..decoder.info(Policy::Live) };
+        Self { name: info.name.as_str().into(), info, decoder, patience, first_arrival: None, delivered: 0 }
     }
 }
 
@@ -47,11 +37,7 @@ impl Source for Live {
             let name = self.info.name.clone();
             let waited = asked.elapsed();
             return Err(if waited >= self.patience {
-                CaptureError::Silent {
-                    name,
-                    waited,
-                    opened: true,
-                }
+                CaptureError::Silent { name, waited, opened: true }
             } else {
                 CaptureError::Disconnected { name }
             });

@@ -76,10 +76,7 @@ pub struct OpenOptions {
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self {
-            open_timeout: Duration::from_secs(10),
-            read_timeout: Duration::from_secs(10),
-        }
+        Self { open_timeout: Duration::from_secs(10), read_timeout: Duration::from_secs(10) }
     }
 }
 

@@ -33,11 +33,7 @@ impl Recorded {
     /// # Errors
     ///
     /// The video holds no frame.
-    pub(super) fn start(
-        decoder: Decoder,
-        structure: Structure,
-        shown: String,
-    ) -> Result<Self, CaptureError> {
+    pub(super) fn start(decoder: Decoder, structure: Structure, shown: String) -> Result<Self, CaptureError> {
         let info = decoder.info(Policy::Recorded);
         let mut recorded = Self {
             name: info.name.as_str().into(),
@@ -52,9 +48,7 @@ impl Recorded {
             ended: false,
         };
         let Some(first) = recorded.decode()? else {
-            return Err(CaptureError::NoFrames {
-                file: recorded.shown,
-            });
+            return Err(CaptureError::NoFrames { file: recorded.shown });
         };
         // The container's word counts for little against a picture.
         (recorded.info.width, recorded.info.height) = first.image.dimensions();

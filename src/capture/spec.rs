@@ -14,8 +14,8 @@ use super::{CaptureError, OpenOptions, Policy, Source, stills};
 
 /// Files that a directory or pattern contributes as videos; given by name, any file is tried.
 const VIDEO_EXTENSIONS: &[&str] = &[
-    "3gp", "264", "asf", "avi", "flv", "h264", "h265", "hevc", "m2ts", "m4v", "mjpeg", "mjpg",
-    "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "ogv", "ts", "webm", "wmv", "y4m",
+    "3gp", "264", "asf", "avi", "flv", "h264", "h265", "hevc", "m2ts", "m4v", "mjpeg", "mjpg", "mkv", "mov", "mp4",
+    "mpeg", "mpg", "mts", "ogv", "ts", "webm", "wmv", "y4m",
 ];
 
 /// A camera of this machine.
@@ -181,14 +181,13 @@ impl SourceSpec {
     /// holds credentials. Two sources may share a name.
     pub fn name(&self) -> String {
         match self {
-            Self::VideoFile(path) | Self::Image(path) => path
-                .file_stem()
-                .map_or_else(|| "file".into(), |stem| stem.to_string_lossy().into_owned()),
+            Self::VideoFile(path) | Self::Image(path) => {
+                path.file_stem().map_or_else(|| "file".into(), |stem| stem.to_string_lossy().into_owned())
+            }
             Self::Camera(CameraId::Index(index)) => format!("camera{index}"),
-            Self::Camera(CameraId::Device(path)) => path.file_name().map_or_else(
-                || "camera".into(),
-                |name| name.to_string_lossy().into_owned(),
-            ),
+            Self::Camera(CameraId::Device(path)) => {
+                path.file_name().map_or_else(|| "camera".into(), |name| name.to_string_lossy().into_owned())
+            }
             Self::Stream(url) => url.host(),
         }
     }
@@ -222,28 +221,19 @@ impl SourceSpec {
 
     /// Any file given by name: a picture if it is called one, else whatever FFmpeg makes of it.
     fn of_file(path: PathBuf) -> Self {
-        if stills::has_image_extension(&path) {
-            Self::Image(path)
-        } else {
-            Self::VideoFile(path)
-        }
+        if stills::has_image_extension(&path) { Self::Image(path) } else { Self::VideoFile(path) }
     }
 
     /// The pictures and videos among the files found in `arg`.
     fn of_media(arg: &str, mut paths: Vec<PathBuf>) -> Result<Vec<Self>, CaptureError> {
-        let hidden = |path: &Path| {
-            path.file_name()
-                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
-        };
+        let hidden = |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         paths.retain(|path| {
             (stills::has_image_extension(path) || has_extension(path, VIDEO_EXTENSIONS))
                 && !hidden(path)
                 && path.is_file()
         });
         if paths.is_empty() {
-            return Err(CaptureError::NothingInside {
-                arg: arg.to_owned(),
-            });
+            return Err(CaptureError::NothingInside { arg: arg.to_owned() });
         }
         paths.sort_by(|a, b| natural_order(&a.to_string_lossy(), &b.to_string_lossy()));
         Ok(paths.into_iter().map(Self::of_file).collect())
@@ -290,16 +280,9 @@ mod tests {
 
     #[test]
     fn natural_order_counts() {
-        let mut names = [
-            "10.jpg", "b2", "2.jpg", "b10", "B3", "01.jpg", "1.jpg", "ä1", "b2a",
-        ];
+        let mut names = ["10.jpg", "b2", "2.jpg", "b10", "B3", "01.jpg", "1.jpg", "ä1", "b2a"];
         names.sort_by(|a, b| natural_order(a, b));
-        assert_eq!(
-            names,
-            [
-                "01.jpg", "1.jpg", "2.jpg", "10.jpg", "B3", "b2", "b2a", "b10", "ä1"
-            ]
-        );
+        assert_eq!(names, ["01.jpg", "1.jpg", "2.jpg", "10.jpg", "B3", "b2", "b2a", "b10", "ä1"]);
         assert!(natural_order("a1", "a1").is_eq());
     }
 

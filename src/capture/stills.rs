@@ -20,10 +20,8 @@ use crate::frame::Frame;
 /// small file that unpacks to gigabytes from taking the machine down.
 pub const MAX_STILL_PIXELS: u64 = 100_000_000;
 /// What the files are called that are decoded as pictures.
-const IMAGE_EXTENSIONS: &[&str] = &[
-    "bmp", "gif", "jfif", "jpe", "jpeg", "jpg", "pam", "pbm", "pgm", "png", "pnm", "ppm", "tif",
-    "tiff", "webp",
-];
+const IMAGE_EXTENSIONS: &[&str] =
+    &["bmp", "gif", "jfif", "jpe", "jpeg", "jpg", "pam", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp"];
 /// Memory that a decoder may take, in bytes: the largest picture at 16 bits and four channels.
 const MAX_DECODER_BYTES: u64 = 8 * MAX_STILL_PIXELS;
 
@@ -59,10 +57,7 @@ impl Still {
             decode_time: read_started.elapsed(),
             image,
         };
-        Ok(Self {
-            info,
-            frame: Some(frame),
-        })
+        Ok(Self { info, frame: Some(frame) })
     }
 }
 
@@ -88,20 +83,13 @@ pub fn has_image_extension(path: &Path) -> bool {
 /// The file cannot be read, is empty, is no picture, is cut short, or is too large.
 pub fn read_image(path: &Path) -> Result<RgbImage, CaptureError> {
     let unreadable = |reason| CaptureError::from_io(path, reason);
-    let not_image = |reason: &str| CaptureError::NotImage {
-        path: PathBuf::from(path),
-        reason: one_line(reason),
-    };
+    let not_image = |reason: &str| CaptureError::NotImage { path: PathBuf::from(path), reason: one_line(reason) };
     let content = std::fs::read(path).map_err(unreadable)?;
     if content.is_empty() {
         return Err(CaptureError::EmptyFile { path: path.into() });
     }
-    let mut reader = ImageReader::new(Cursor::new(&content[..]))
-        .with_guessed_format()
-        .map_err(unreadable)?;
-    let format = reader
-        .format()
-        .ok_or_else(|| not_image("its content is of no known image format"))?;
+    let mut reader = ImageReader::new(Cursor::new(&content[..])).with_guessed_format().map_err(unreadable)?;
+    let format = reader.format().ok_or_else(|| not_image("its content is of no known image format"))?;
     if format == ImageFormat::Jpeg && !jpeg_is_complete(&content) {
         return Err(not_image("the file is cut short"));
     }
@@ -112,11 +100,7 @@ pub fn read_image(path: &Path) -> Result<RgbImage, CaptureError> {
     let mut decoder = reader.into_decoder().map_err(failed)?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > MAX_STILL_PIXELS {
-        return Err(CaptureError::TooLarge {
-            path: path.into(),
-            width,
-            height,
-        });
+        return Err(CaptureError::TooLarge { path: path.into(), width, height });
     }
     // Metadata that cannot be understood is no reason to refuse the picture.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
@@ -150,9 +134,7 @@ fn jpeg_is_complete(content: &[u8]) -> bool {
     let mut at = 2; // behind the start marker
     while let Some(rest) = content.get(at..) {
         // In a scan 0xff goes before 0 (stuffing), a restart marker, or itself (fill).
-        let marker = rest
-            .windows(2)
-            .position(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 1 | 0xd0..=0xd7 | 0xff));
+        let marker = rest.windows(2).position(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 1 | 0xd0..=0xd7 | 0xff));
         let Some(&[_, code, high, low]) = marker.and_then(|m| {
             at += m;
             content.get(at..)?.first_chunk()
@@ -189,10 +171,7 @@ mod tests {
         let frame = still.read()?.expect("a still has one frame");
         assert!(still.read()?.is_none());
         assert_eq!((frame.index, frame.pts), (0, Duration::ZERO));
-        assert_eq!(
-            (still.info().width, still.info().height),
-            frame.image.dimensions()
-        );
+        assert_eq!((still.info().width, still.info().height), frame.image.dimensions());
         Ok(frame.image)
     }
 
@@ -202,8 +181,7 @@ mod tests {
         let mut jpeg = Cursor::new(Vec::new());
         wide.write_to(&mut jpeg, ImageFormat::Jpeg).unwrap();
         // APP1 with a big-endian TIFF of one entry: tag 0x0112, SHORT, count 1.
-        let mut exif =
-            b"\xff\xe1\0\x22Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
+        let mut exif = b"\xff\xe1\0\x22Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
         exif.extend([orientation, 0, 0, 0, 0, 0, 0]);
         let jpeg = jpeg.into_inner();
         [&jpeg[..2], &exif, &jpeg[2..]].concat()
@@ -225,12 +203,7 @@ mod tests {
     #[test]
     fn every_pixel_format_becomes_rgb() {
         let rgb = RgbImage::from_pixel(3, 2, Rgb([9, 8, 7]));
-        for format in [
-            ImageFormat::Png,
-            ImageFormat::Bmp,
-            ImageFormat::Tiff,
-            ImageFormat::WebP,
-        ] {
+        for format in [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::Tiff, ImageFormat::WebP] {
             assert_eq!(reread(rgb.clone(), format), rgb, "{format:?}");
         }
         let grey = reread(GrayImage::from_pixel(1, 1, Luma([77])), ImageFormat::Png);
@@ -241,13 +214,9 @@ mod tests {
 
     #[test]
     fn transparency_is_laid_on_white() {
-        let alphas =
-            RgbaImage::from_fn(3, 1, |x, _| Rgba([255, 0, 100, [0, 128, 255][x as usize]]));
+        let alphas = RgbaImage::from_fn(3, 1, |x, _| Rgba([255, 0, 100, [0, 128, 255][x as usize]]));
         let seen = reread(alphas, ImageFormat::Png);
-        assert_eq!(
-            seen.as_raw()[..],
-            [255, 255, 255, 255, 127, 177, 255, 0, 100]
-        );
+        assert_eq!(seen.as_raw()[..], [255, 255, 255, 255, 127, 177, 255, 0, 100]);
     }
 
     #[test]
@@ -255,10 +224,7 @@ mod tests {
         let jpeg = jpeg_with_orientation(1);
         for end in [1, 3, 20, jpeg.len() / 2, jpeg.len() - 1] {
             let error = reopen(&jpeg[..end]).unwrap_err();
-            assert!(
-                matches!(error, CaptureError::NotImage { .. }),
-                "{end}: {error}"
-            );
+            assert!(matches!(error, CaptureError::NotImage { .. }), "{end}: {error}");
         }
         assert!(reopen(&[&jpeg[..], b"\xff\xdaappended"].concat()).is_ok());
     }
@@ -266,16 +232,11 @@ mod tests {
     #[test]
     fn a_bomb_is_refused_before_it_unpacks() {
         let mut bomb = Cursor::new(Vec::new());
-        GrayImage::new(1, 1)
-            .write_to(&mut bomb, ImageFormat::Bmp)
-            .unwrap();
+        GrayImage::new(1, 1).write_to(&mut bomb, ImageFormat::Bmp).unwrap();
         let mut bomb = bomb.into_inner();
         // Width and height of the BMP header; the pixels are never reached.
         bomb[18..26].copy_from_slice(&[0x40, 0x9c, 0, 0, 0x40, 0x9c, 0, 0]);
         let error = reopen(&bomb).unwrap_err();
-        assert!(
-            matches!(error, CaptureError::TooLarge { width: 40_000, .. }),
-            "{error}"
-        );
+        assert!(matches!(error, CaptureError::TooLarge { width: 40_000, .. }), "{error}");
     }
 }

@@ -55,11 +55,8 @@ impl Timeline {
             self.last = Some(Duration::ZERO);
             return Duration::ZERO;
         };
-        let relative = if valid {
-            Duration::from_secs_f64((millis - self.base_millis).max(0.0) / 1e3)
-        } else {
-            Duration::ZERO
-        };
+        let relative =
+            if valid { Duration::from_secs_f64((millis - self.base_millis).max(0.0) / 1e3) } else { Duration::ZERO };
         let pts = if relative > self.reported {
             // If the frame before was estimated, the interval spans more than one frame.
             if last == self.reported {
@@ -88,19 +85,13 @@ mod tests {
 
     #[test]
     fn varying_rate_is_kept_and_the_tail_continued() {
-        assert_eq!(
-            millis(Some(25.0), &[0.0, 222.0, 239.0, 339.0, 0.0, 0.0]),
-            [0, 222, 239, 339, 439, 539]
-        );
+        assert_eq!(millis(Some(25.0), &[0.0, 222.0, 239.0, 339.0, 0.0, 0.0]), [0, 222, 239, 339, 439, 539]);
     }
 
     #[test]
     fn streams_without_times_follow_the_frame_rate() {
         assert_eq!(millis(Some(50.0), &[0.0; 4]), [0, 20, 40, 60]);
-        assert_eq!(
-            millis(None, &[f64::NAN, f64::NAN, 1e300, -1e300]),
-            [0, 40, 80, 120]
-        );
+        assert_eq!(millis(None, &[f64::NAN, f64::NAN, 1e300, -1e300]), [0, 40, 80, 120]);
     }
 
     #[test]
@@ -110,10 +101,7 @@ mod tests {
 
     #[test]
     fn an_estimate_that_ran_ahead_is_caught_up() {
-        assert_eq!(
-            millis(Some(25.0), &[0.0, 100.0, 0.0, 120.0, 130.0, 500.0]),
-            [0, 100, 200, 201, 202, 500]
-        );
+        assert_eq!(millis(Some(25.0), &[0.0, 100.0, 0.0, 120.0, 130.0, 500.0]), [0, 100, 200, 201, 202, 500]);
     }
 
     #[test]

@@ -24,9 +24,7 @@ use opencv::videoio::{self, VideoCapture};
 use super::container::{self, Structure};
 use super::live::Live;
 use super::recorded::Recorded;
-use super::{
-    CameraId, CaptureError, OpenOptions, Policy, Source, SourceInfo, SourceSpec, StreamUrl,
-};
+use super::{CameraId, CaptureError, OpenOptions, Policy, Source, SourceInfo, SourceSpec, StreamUrl};
 
 /// Failed reads in a row after which nothing more is to come. One is not enough: FFmpeg's
 /// back-end also fails at each packet that cannot be decoded, and goes on behind it.
@@ -41,10 +39,7 @@ const DIAGNOSIS_TIMEOUT: Duration = Duration::from_secs(2);
 /// # Errors
 ///
 /// As [`SourceSpec::open`].
-pub(super) fn open(
-    spec: &SourceSpec,
-    options: &OpenOptions,
-) -> Result<Box<dyn Source>, CaptureError> {
+pub(super) fn open(spec: &SourceSpec, options: &OpenOptions) -> Result<Box<dyn Source>, CaptureError> {
     let name = spec.name();
     match spec {
         SourceSpec::VideoFile(path) | SourceSpec::Image(path) => {
@@ -58,13 +53,8 @@ pub(super) fn open(
         }
         SourceSpec::Stream(url) => {
             let decoder = open_stream(url, options, name)?;
-            if url.scheme().starts_with("http") && decoder.info(Policy::Live).frame_count.is_some()
-            {
-                return Ok(Box::new(Recorded::start(
-                    decoder,
-                    Structure::default(),
-                    url.to_string(),
-                )?));
+            if url.scheme().starts_with("http") && decoder.info(Policy::Live).frame_count.is_some() {
+                return Ok(Box::new(Recorded::start(decoder, Structure::default(), url.to_string())?));
             }
             Ok(Box::new(Live::new(decoder, options.read_timeout)))
         }
@@ -82,34 +72,16 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    fn new(
-        name: String,
-        mut capture: VideoCapture,
-        max_failed_reads: u64,
-    ) -> Result<Self, CaptureError> {
+    fn new(name: String, mut capture: VideoCapture, max_failed_reads: u64) -> Result<Self, CaptureError> {
         let turn = rotation(&mut capture).map_err(|error| CaptureError::backend(&name, &error))?;
-        Ok(Self {
-            name,
-            capture,
-            turn,
-            bgr: Mat::default(),
-            upright: Mat::default(),
-            max_failed_reads,
-        })
+        Ok(Self { name, capture, turn, bgr: Mat::default(), upright: Mat::default(), max_failed_reads })
     }
 
     /// What the container or device declares.
     pub(super) fn info(&self, policy: Policy) -> SourceInfo {
         let property = |id| self.capture.get(id).unwrap_or(0.0);
-        let mut size = [
-            videoio::CAP_PROP_FRAME_WIDTH,
-            videoio::CAP_PROP_FRAME_HEIGHT,
-        ]
-        .map(property);
-        if matches!(
-            self.turn,
-            Some(RotateFlags::ROTATE_90_CLOCKWISE | RotateFlags::ROTATE_90_COUNTERCLOCKWISE)
-        ) {
+        let mut size = [videoio::CAP_PROP_FRAME_WIDTH, videoio::CAP_PROP_FRAME_HEIGHT].map(property);
+        if matches!(self.turn, Some(RotateFlags::ROTATE_90_CLOCKWISE | RotateFlags::ROTATE_90_COUNTERCLOCKWISE)) {
             size.reverse();
         }
         // Endless streams and raw files have no duration, which comes out as a negative count.
@@ -119,9 +91,7 @@ impl Decoder {
             name: self.name.clone(),
             width: size[0] as u32,
             height: size[1] as u32,
-            frame_count: (1.0..1e12)
-                .contains(&frame_count)
-                .then_some(frame_count as u64),
+            frame_count: (1.0..1e12).contains(&frame_count).then_some(frame_count as u64),
             frame_rate: (1e-3..1e4).contains(&frame_rate).then_some(frame_rate),
             policy,
         }
@@ -132,11 +102,7 @@ impl Decoder {
     pub(super) fn grab(&mut self, patience: Duration) -> Result<Option<u64>, CaptureError> {
         let started = Instant::now();
         for failed in 0..=self.max_failed_reads {
-            if self
-                .capture
-                .grab()
-                .map_err(|error| CaptureError::backend(&self.name, &error))?
-            {
+            if self.capture.grab().map_err(|error| CaptureError::backend(&self.name, &error))? {
                 return Ok(Some(failed));
             }
             if started.elapsed() >= patience {
@@ -153,16 +119,12 @@ impl Decoder {
 
     /// The frame grabbed last, upright.
     pub(super) fn retrieve(&mut self) -> Result<RgbImage, CaptureError> {
-        self.retrieve_rgb()
-            .map_err(|error| CaptureError::backend(&self.name, &error))
+        self.retrieve_rgb().map_err(|error| CaptureError::backend(&self.name, &error))
     }
 
     fn retrieve_rgb(&mut self) -> opencv::Result<RgbImage> {
         if !self.capture.retrieve_def(&mut self.bgr)? {
-            return Err(opencv::Error::new(
-                core::StsError,
-                "a frame without picture",
-            ));
+            return Err(opencv::Error::new(core::StsError, "a frame without picture"));
         }
         let upright = match self.turn {
             None => &self.bgr,
@@ -179,8 +141,7 @@ impl Decoder {
         // The conversion writes straight into the picture: size and type fit, so that OpenCV
         // has no reason to allocate another buffer.
         let mut image = RgbImage::new(upright.cols() as u32, upright.rows() as u32);
-        let mut rgb =
-            Mat::new_rows_cols_with_bytes_mut::<Vec3b>(upright.rows(), upright.cols(), &mut image)?;
+        let mut rgb = Mat::new_rows_cols_with_bytes_mut::<Vec3b>(upright.rows(), upright.cols(), &mut image)?;
         imgproc::cvt_color_def(upright, &mut rgb, code)?;
         drop(rgb);
         Ok(image)
@@ -230,11 +191,9 @@ fn open_file(path: &Path, name: String) -> Result<(Decoder, Structure), CaptureE
     match opened(capture, &name)? {
         Some(capture) => Ok((Decoder::new(name, capture, MAX_FAILED_READS)?, structure)),
         None if structure.index_missing => Err(CaptureError::NoIndex { path: path.into() }),
-        None if structure.cut_short => Err(CaptureError::Truncated {
-            file: path.display().to_string(),
-            decoded: 0,
-            expected: None,
-        }),
+        None if structure.cut_short => {
+            Err(CaptureError::Truncated { file: path.display().to_string(), decoded: 0, expected: None })
+        }
         None => Err(not_video()),
     }
 }
@@ -249,33 +208,21 @@ fn is_text(path: &Path) -> std::io::Result<bool> {
 
 fn open_camera(camera: &CameraId, name: String) -> Result<Decoder, CaptureError> {
     let device = camera.device();
-    let failed = |why: &str| CaptureError::Camera {
-        camera: device.display().to_string(),
-        why: why.to_owned(),
-    };
+    let failed = |why: &str| CaptureError::Camera { camera: device.display().to_string(), why: why.to_owned() };
     File::open(&device).map_err(|error| match error.kind() {
         ErrorKind::NotFound => failed("no such device; plug it in, or see /dev/video* for others"),
         ErrorKind::PermissionDenied => failed("permission denied; join the group \"video\""),
         _ => failed(&format!("{error}; check that it is plugged in")),
     })?;
     let capture = VideoCapture::from_file(&device, videoio::CAP_V4L2);
-    let capture = opened(capture, &name)?.ok_or_else(|| {
-        failed("no picture from it; another program may use it, or it is no camera")
-    })?;
+    let capture = opened(capture, &name)?
+        .ok_or_else(|| failed("no picture from it; another program may use it, or it is no camera"))?;
     // A camera that fails once has already been waited for.
     Decoder::new(name, capture, 0)
 }
 
-fn open_stream(
-    url: &StreamUrl,
-    options: &OpenOptions,
-    name: String,
-) -> Result<Decoder, CaptureError> {
-    let millis = |timeout: Duration| {
-        i32::try_from(timeout.as_millis())
-            .unwrap_or(i32::MAX)
-            .max(1)
-    };
+fn open_stream(url: &StreamUrl, options: &OpenOptions, name: String) -> Result<Decoder, CaptureError> {
+    let millis = |timeout: Duration| i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX).max(1);
     let params = Vector::from_slice(&[
         videoio::CAP_PROP_OPEN_TIMEOUT_MSEC,
         millis(options.open_timeout),
@@ -287,26 +234,16 @@ fn open_stream(
     let Some(capture) = opened(capture, &name)? else {
         let waited = started.elapsed();
         return Err(if waited >= options.open_timeout {
-            CaptureError::Silent {
-                name: url.to_string(),
-                waited,
-                opened: false,
-            }
+            CaptureError::Silent { name: url.to_string(), waited, opened: false }
         } else {
-            CaptureError::Stream {
-                url: url.to_string(),
-                why: why_unreachable(url),
-            }
+            CaptureError::Stream { url: url.to_string(), why: why_unreachable(url) }
         });
     };
     Decoder::new(name, capture, MAX_FAILED_READS)
 }
 
 /// The capture, if it opened.
-fn opened(
-    capture: opencv::Result<VideoCapture>,
-    name: &str,
-) -> Result<Option<VideoCapture>, CaptureError> {
+fn opened(capture: opencv::Result<VideoCapture>, name: &str) -> Result<Option<VideoCapture>, CaptureError> {
     let backend = |error| CaptureError::backend(name, &error);
     let capture = capture.map_err(backend)?;
     Ok(capture.is_opened().map_err(backend)?.then_some(capture))
@@ -315,16 +252,12 @@ fn opened(
 /// OpenCV only says that a stream did not open: a plain connection tells more.
 fn why_unreachable(url: &StreamUrl) -> String {
     let (host, port) = url.endpoint();
-    let address = (host.as_str(), port)
-        .to_socket_addrs()
-        .map(|mut found| found.next());
+    let address = (host.as_str(), port).to_socket_addrs().map(|mut found| found.next());
     let Ok(Some(address)) = address else {
         return format!("host {host} is unknown; check the address");
     };
     match TcpStream::connect_timeout(&address, DIAGNOSIS_TIMEOUT) {
-        Ok(_) => {
-            "the host answers, but offers no video there; check path, user and password".into()
-        }
+        Ok(_) => "the host answers, but offers no video there; check path, user and password".into(),
         Err(error) => {
             format!("no connection to port {port} ({error}); check that it is on, and the port")
         }

@@ -114,14 +114,20 @@ mod tests {
             .collect();
         let mut labels = Vec::new();
         let mut unreadable = Vec::new();
-        load::<DatasetError>(&requests, 4, 3, |image, _| image, |batch| {
-            for (image, label) in batch.images.iter().zip(&batch.labels) {
-                assert_eq!(i64::from(image.get_pixel(0, 0).0[0]), *label);
-            }
-            labels.extend(batch.labels);
-            unreadable.extend(batch.unreadable);
-            Ok(())
-        })
+        load::<DatasetError>(
+            &requests,
+            4,
+            3,
+            |image, _| image,
+            |batch| {
+                for (image, label) in batch.images.iter().zip(&batch.labels) {
+                    assert_eq!(i64::from(image.get_pixel(0, 0).0[0]), *label);
+                }
+                labels.extend(batch.labels);
+                unreadable.extend(batch.unreadable);
+                Ok(())
+            },
+        )
         .unwrap();
         assert_eq!(labels, (0..23).filter(|&label| label != 7).collect::<Vec<i64>>());
         assert!(matches!(&unreadable[..], [(path, _)] if path.ends_with("7.png")));

@@ -38,8 +38,11 @@ mod tests {
         for index in 0..8 {
             for name in [MASK, NO_MASK, BACKGROUND, "other"] {
                 let colour = class_colour(name, index);
-                let difference: i32 =
-                    colour.iter().zip(text_colour(colour)).map(|(&a, b)| i32::from(a).abs_diff(i32::from(b)) as i32).sum();
+                let difference: i32 = colour
+                    .iter()
+                    .zip(text_colour(colour))
+                    .map(|(&a, b)| i32::from(a).abs_diff(i32::from(b)) as i32)
+                    .sum();
                 assert!(difference > 200, "{name}: {colour:?}");
             }
         }

@@ -133,7 +133,8 @@ pub fn evaluate(
     let prepare = |image, _: &Request| squeeze(&image, None, input_size);
     loader::load(&requests, options.batch_size, options.loader_threads, prepare, |batch| {
         let answers = engine.infer(&batch.images)?;
-        let readable = requests[done..].iter().filter(|request| !batch.unreadable.iter().any(|(path, _)| *path == request.path));
+        let readable =
+            requests[done..].iter().filter(|request| !batch.unreadable.iter().any(|(path, _)| *path == request.path));
         for (request, answer) in readable.zip(&answers) {
             let truth = request.label;
             let predicted = argmax(&answer.logits);

@@ -78,7 +78,8 @@ mod tests {
     }
 
     fn activations(seed: u64) -> Array2<f32> {
-        (random(49, 5, -1.0, seed).dot(&random(5, FILTERS, -1.0, seed + 1)) + random(49, FILTERS, -0.2, seed + 2)).mapv(|x| x.max(0.0))
+        (random(49, 5, -1.0, seed).dot(&random(5, FILTERS, -1.0, seed + 1)) + random(49, FILTERS, -0.2, seed + 2))
+            .mapv(|x| x.max(0.0))
     }
 
     fn weights(seed: u64) -> Array1<f32> {
@@ -97,7 +98,12 @@ mod tests {
     }
 
     /// The paper's way in double precision: eigenvectors of the 512 x 512 covariance, with signs of our choosing.
-    fn by_covariance(activations: &Array2<f32>, weights: &Array1<f32>, components: usize, signs: &[f64]) -> Array1<f64> {
+    fn by_covariance(
+        activations: &Array2<f32>,
+        weights: &Array1<f32>,
+        components: usize,
+        signs: &[f64],
+    ) -> Array1<f64> {
         let x = centred(activations);
         let covariance = x.t().dot(&x) / (x.nrows() - 1) as f64;
         let (_, vectors) = covariance.eigh(UPLO::Lower).unwrap();
@@ -126,7 +132,10 @@ mod tests {
         let (activations, weights) = (activations(2), weights(10));
         let cam = centred(&activations).dot(&weights.mapv(f64::from));
         assert!(relative_difference(&map(&activations, &weights, 48), &cam) < 1e-5);
-        assert!(relative_difference(&map(&activations, &weights, 19), &cam) > 1e-3, "19 components must differ from all");
+        assert!(
+            relative_difference(&map(&activations, &weights, 19), &cam) > 1e-3,
+            "19 components must differ from all"
+        );
     }
 
     #[test]
@@ -143,13 +152,18 @@ mod tests {
     #[test]
     fn degenerate_activations_have_a_defined_answer() {
         let weights = weights(12);
-        let constant = HayCam { components: 19 }.explain(Array2::from_elem((49, FILTERS), 0.7).view(), GRID, weights.view());
+        let constant =
+            HayCam { components: 19 }.explain(Array2::from_elem((49, FILTERS), 0.7).view(), GRID, weights.view());
         let constant = constant.unwrap();
         assert!(constant.values.iter().all(|&value| value == 0.0));
         assert_eq!((constant.components, constant.captured_variance), (0, 1.0));
-        let single = HayCam { components: 19 }.explain(random(1, FILTERS, 0.0, 4).view(), (1, 1), weights.view()).unwrap();
+        let single =
+            HayCam { components: 19 }.explain(random(1, FILTERS, 0.0, 4).view(), (1, 1), weights.view()).unwrap();
         assert_eq!(single.values, Array2::<f32>::zeros((1, 1)));
         let broken = Array2::from_elem((49, FILTERS), f32::NAN);
-        assert_eq!(HayCam { components: 19 }.explain(broken.view(), GRID, weights.view()).unwrap_err(), PcaError::NotFinite);
+        assert_eq!(
+            HayCam { components: 19 }.explain(broken.view(), GRID, weights.view()).unwrap_err(),
+            PcaError::NotFinite
+        );
     }
 }

@@ -65,7 +65,8 @@ mod tests {
             let map = Array2::from_shape_fn((rows, columns), |(row, column)| ((row * 31 + column * 17) % 11) as f32);
             let tensor = Tensor::from_slice(map.as_slice().unwrap()).view([1, 1, rows as i64, columns as i64]);
             let reference = tensor.upsample_bilinear2d([to_rows as i64, to_columns as i64], false, None, None);
-            let difference = reference.view([-1]) - Tensor::from_slice(enlarge(&map, to_rows, to_columns).as_slice().unwrap());
+            let difference =
+                reference.view([-1]) - Tensor::from_slice(enlarge(&map, to_rows, to_columns).as_slice().unwrap());
             assert!(difference.abs().max().to_kind(Kind::Double).double_value(&[]) < 1e-4);
         }
     }

@@ -41,8 +41,20 @@ pub struct ModelDescription {
 
 impl ModelDescription {
     /// Describes a ResNet18 tapped at `layer4`.
-    pub fn new(classes: Vec<String>, input_size: u32, normalisation: Normalisation, training: serde_json::Value) -> Self {
-        Self { architecture: ARCHITECTURE.to_owned(), classes, input_size, normalisation, tap: TAP.to_owned(), training }
+    pub fn new(
+        classes: Vec<String>,
+        input_size: u32,
+        normalisation: Normalisation,
+        training: serde_json::Value,
+    ) -> Self {
+        Self {
+            architecture: ARCHITECTURE.to_owned(),
+            classes,
+            input_size,
+            normalisation,
+            tap: TAP.to_owned(),
+            training,
+        }
     }
 }
 
@@ -147,7 +159,10 @@ fn describe(path: &Path, metadata: &HashMap<String, String>) -> Result<Option<Mo
     let description: ModelDescription = serde_json::from_str(text)
         .map_err(|error| ModelError::invalid(path, format!("its description cannot be read ({error})")))?;
     if description.architecture != ARCHITECTURE || description.tap != TAP {
-        let reason = format!("it describes a {} tapped at {}, not a resnet18 tapped at layer4", description.architecture, description.tap);
+        let reason = format!(
+            "it describes a {} tapped at {}, not a resnet18 tapped at layer4",
+            description.architecture, description.tap
+        );
         return Err(ModelError::invalid(path, reason));
     }
     if description.classes.len() < 2 || description.input_size < 32 {
@@ -176,7 +191,10 @@ fn refuse_unknown<'a>(path: &Path, mut left: impl Iterator<Item = &'a String>) -
 
 /// The batch-norm tensor that makes "normalise" mean "add the folded bias":
 /// weight sqrt(1 + eps), mean 0, variance 1 cancel each other.
-fn unfolded(name: &str, tensors: &mut std::collections::BTreeMap<String, Tensor>) -> Option<Result<Tensor, tch::TchError>> {
+fn unfolded(
+    name: &str,
+    tensors: &mut std::collections::BTreeMap<String, Tensor>,
+) -> Option<Result<Tensor, tch::TchError>> {
     let (layer, field) = name.rsplit_once('.')?;
     let (block, bn) = match layer.rsplit_once('.') {
         Some((block, bn)) => (format!("{block}."), bn),

@@ -87,8 +87,12 @@ impl fmt::Display for CudaState {
         match self {
             Self::Ready(1) => f.write_str("1 GPU"),
             Self::Ready(count) => write!(f, "{count} GPUs"),
-            Self::NotInstalled => f.write_str("libtorch's CUDA part is not installed; scripts/setup --cuda installs it"),
-            Self::Unloadable(error) => write!(f, "libtorch's CUDA part cannot be opened ({error}); run scripts/setup --cuda"),
+            Self::NotInstalled => {
+                f.write_str("libtorch's CUDA part is not installed; scripts/setup --cuda installs it")
+            }
+            Self::Unloadable(error) => {
+                write!(f, "libtorch's CUDA part cannot be opened ({error}); run scripts/setup --cuda")
+            }
             Self::NoGpu => f.write_str("libtorch finds no NVIDIA GPU or no driver for it; nvidia-smi tells more"),
         }
     }
@@ -108,7 +112,9 @@ pub fn resolve(choice: DeviceChoice) -> Result<Device, ModelError> {
         },
         DeviceChoice::Cuda(number) => match cuda_state() {
             CudaState::Ready(count) if number < *count => Ok(Device::Cuda(number)),
-            CudaState::Ready(count) => Err(ModelError::Device(format!("there is no GPU {number}: {count} found, counted from 0"))),
+            CudaState::Ready(count) => {
+                Err(ModelError::Device(format!("there is no GPU {number}: {count} found, counted from 0")))
+            }
             state => Err(ModelError::Device(format!("--device {choice}: {state}; or use --device cpu"))),
         },
     }

@@ -6,9 +6,9 @@ use image::RgbImage;
 use ndarray::{Array1, Array2};
 use tch::{Device, Kind, Tensor};
 
+use super::ModelError;
 use super::checkpoint::{Model, ModelDescription};
 use super::preprocess::to_input;
-use super::ModelError;
 
 /// A loaded model on its device. One thread owns it: libtorch's tensors can be sent, but not shared.
 #[derive(Debug)]

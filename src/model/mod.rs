@@ -11,6 +11,9 @@ pub mod preprocess;
 pub mod resnet;
 pub mod weights;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
 
 /// What can go wrong between a weights file and a forward pass.

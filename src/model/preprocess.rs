@@ -89,7 +89,8 @@ mod tests {
         let input = to_input(&[image], &Normalisation::IMAGENET, Device::Cpu).unwrap();
         assert_eq!(input.size(), [1, 3, 2, 4]);
         let expected = |value: f64, channel: usize| {
-            (value / 255.0 - f64::from(Normalisation::IMAGENET.mean[channel])) / f64::from(Normalisation::IMAGENET.std[channel])
+            (value / 255.0 - f64::from(Normalisation::IMAGENET.mean[channel]))
+                / f64::from(Normalisation::IMAGENET.std[channel])
         };
         assert!((input.double_value(&[0, 0, 1, 3]) - expected(30.0, 0)).abs() < 1e-5);
         assert!((input.double_value(&[0, 1, 1, 3]) - expected(20.0, 1)).abs() < 1e-5);

@@ -86,10 +86,7 @@ impl ResNet18 {
             layer2: layer("layer2", 64, 128, provide)?,
             layer3: layer("layer3", 128, 256, provide)?,
             layer4: layer("layer4", 256, FEATURES, provide)?,
-            fc: Linear {
-                weight: provide("fc.weight", &[classes, FEATURES])?,
-                bias: provide("fc.bias", &[classes])?,
-            },
+            fc: Linear { weight: provide("fc.weight", &[classes, FEATURES])?, bias: provide("fc.bias", &[classes])? },
         })
     }
 
@@ -199,7 +196,9 @@ impl BasicBlock {
         let y = self.bn2.forward(&convolve(&y, &self.conv2, 1)?, training)?;
         match &self.downsample {
             None => y.f_add(x)?.f_relu_(),
-            Some((convolution, bn)) => y.f_add(&bn.forward(&convolve(x, convolution, self.stride)?, training)?)?.f_relu_(),
+            Some((convolution, bn)) => {
+                y.f_add(&bn.forward(&convolve(x, convolution, self.stride)?, training)?)?.f_relu_()
+            }
         }
     }
 

@@ -37,7 +37,10 @@ impl Weights {
         let mut tensors = BTreeMap::new();
         for (name, view) in file.iter().filter(|(name, _)| !name.ends_with(".num_batches_tracked")) {
             let tensor = to_tensor(&view).ok_or_else(|| {
-                ModelError::invalid(path, format!("parameter {name} is of type {:?}; convert it to F32 or F16", view.dtype()))
+                ModelError::invalid(
+                    path,
+                    format!("parameter {name} is of type {:?}; convert it to F32 or F16", view.dtype()),
+                )
             })??;
             if tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
                 return Err(ModelError::invalid(path, format!("parameter {name} holds NaN or infinite values")));
@@ -52,7 +55,11 @@ impl Weights {
     /// # Errors
     ///
     /// When the file cannot be written; an earlier file of that name is then untouched.
-    pub fn write_half(path: &Path, tensors: &[(String, &Tensor)], metadata: HashMap<String, String>) -> Result<(), ModelError> {
+    pub fn write_half(
+        path: &Path,
+        tensors: &[(String, &Tensor)],
+        metadata: HashMap<String, String>,
+    ) -> Result<(), ModelError> {
         let mut halves = Vec::with_capacity(tensors.len());
         for (name, tensor) in tensors {
             let half = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Half)?.f_contiguous()?;

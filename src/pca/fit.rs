@@ -69,7 +69,8 @@ pub fn fit(activations: ArrayView2<f32>, components: usize) -> Result<Basis, Pca
     let (eigenvalues, eigenvectors) = gram.eigh(UPLO::Lower).map_err(|error| PcaError::Solver(error.to_string()))?;
     let largest = eigenvalues.last().copied().unwrap_or(0.0);
     // A constant's rounding errors relative to its mean are no variance either.
-    let floor = (largest * RANK_TOLERANCE).max(mean.dot(&mean) * activations.nrows() as f64 * RANK_TOLERANCE * f64::from(f32::EPSILON));
+    let floor = (largest * RANK_TOLERANCE)
+        .max(mean.dot(&mean) * activations.nrows() as f64 * RANK_TOLERANCE * f64::from(f32::EPSILON));
     let rank = eigenvalues.iter().filter(|&&value| value > floor).count();
     let kept = components.min(rank);
 
@@ -109,7 +110,8 @@ mod tests {
     /// Activations like a network's: rectified, correlated, a few strong directions.
     fn activations(positions: usize, filters: usize, seed: u64) -> Array2<f32> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut random = |rows, columns| Array2::from_shape_simple_fn((rows, columns), || rng.random_range(-1.0f32..1.0));
+        let mut random =
+            |rows, columns| Array2::from_shape_simple_fn((rows, columns), || rng.random_range(-1.0f32..1.0));
         let (scores, loadings, noise) = (random(positions, 6), random(6, filters), random(positions, filters));
         (scores.dot(&loadings) + 0.3 * noise).mapv(|value| value.max(0.0))
     }

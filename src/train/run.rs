@@ -1,6 +1,7 @@
 //! The training itself: epochs of batches, validation after each, the best model kept.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -118,7 +119,8 @@ impl From<tch::TchError> for Stop {
 /// When data, weights or outputs are unusable, or libtorch fails.
 pub fn run(settings: &Settings, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {
     let train_folder = settings.data.join("train");
-    let classes = if settings.classes.is_empty() { Dataset::class_folders(&train_folder)? } else { settings.classes.clone() };
+    let classes =
+        if settings.classes.is_empty() { Dataset::class_folders(&train_folder)? } else { settings.classes.clone() };
     if classes.len() < 2 {
         let message = format!(
             "{} has {} class folder(s) where two are needed at least, such as mask and no_mask",
@@ -137,7 +139,11 @@ pub fn run(settings: &Settings, observer: &mut dyn Observer) -> Result<Outcome, 
     let mut session = Session {
         settings,
         log: TrainingLog::create(&log_path)?,
-        sgd: Sgd::new(trained_parameters(&initial.network, settings.freeze_until), settings.momentum, settings.weight_decay)?,
+        sgd: Sgd::new(
+            trained_parameters(&initial.network, settings.freeze_until),
+            settings.momentum,
+            settings.weight_decay,
+        )?,
         sampler: BalancedSampler::new(&train),
         rng: ChaCha8Rng::seed_from_u64(settings.seed),
         train,
@@ -166,7 +172,9 @@ fn trained_parameters(network: &ResNet18, freeze_until: Option<Stage>) -> Vec<Te
     network
         .named_tensors()
         .into_iter()
-        .filter(|(name, _)| !is_statistic(name) && stage_of(name).is_none_or(|stage| freeze_until.is_none_or(|last| stage > last)))
+        .filter(|(name, _)| {
+            !is_statistic(name) && stage_of(name).is_none_or(|stage| freeze_until.is_none_or(|last| stage > last))
+        })
         .map(|(_, tensor)| tensor.shallow_clone())
         .collect()
 }
@@ -357,7 +365,8 @@ impl Session<'_> {
             "pictures_per_epoch": record.pictures,
             "best": record,
         });
-        let description = ModelDescription::new(self.train.classes.clone(), INPUT_SIZE, Normalisation::IMAGENET, summary);
+        let description =
+            ModelDescription::new(self.train.classes.clone(), INPUT_SIZE, Normalisation::IMAGENET, summary);
         Ok(Model::save(&settings.out, &description, &self.network)?)
     }
 }
@@ -375,9 +384,9 @@ fn going_on(flow: ControlFlow<()>) -> Result<(), Stop> {
 
 fn note_unreadable(unreadable: &mut BTreeMap<PathBuf, String>, batch: Batch) {
     for (path, reason) in batch.unreadable {
-        if !unreadable.contains_key(&path) {
+        if let Entry::Vacant(new) = unreadable.entry(path) {
             tracing::warn!("left out: {reason}");
-            unreadable.insert(path, reason);
+            new.insert(reason);
         }
     }
 }

@@ -1,0 +1,256 @@
+//! The network against an independent implementation, and weights files against each way of being wrong.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, TensorView};
+use tch::nn::{self, ModuleT};
+use tch::{Device, Kind, Tensor};
+
+use super::checkpoint::{Model, ModelDescription, load_initial};
+use super::preprocess::Normalisation;
+use super::resnet::{ResNet18, Stage};
+use super::weights::Weights;
+
+type Named = Vec<(String, Tensor)>;
+
+/// torchvision's architecture as `tch` implements it, with random weights and statistics.
+fn reference(classes: i64, seed: i64) -> (nn::VarStore, impl ModuleT) {
+    tch::manual_seed(seed);
+    let store = nn::VarStore::new(Device::Cpu);
+    let network = tch::vision::resnet::resnet18(&store.root(), classes);
+    tch::no_grad(|| {
+        for (name, mut tensor) in store.variables() {
+            if name.ends_with("running_var") || name.contains("bn") && name.ends_with("weight") {
+                let _ = tensor.uniform_(0.5, 1.5);
+            } else if name.ends_with("running_mean") || name.ends_with("bias") {
+                let _ = tensor.uniform_(-0.3, 0.3);
+            }
+        }
+    });
+    (store, network)
+}
+
+fn state_dict(store: &nn::VarStore) -> Named {
+    let mut named: Named = store.variables().into_iter().collect();
+    named.sort_by(|a, b| a.0.cmp(&b.0));
+    named
+}
+
+/// Writes tensors in single precision, as a conversion of a torchvision checkpoint would.
+fn write(path: &Path, named: &Named, metadata: Option<HashMap<String, String>>) {
+    let data: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = named
+        .iter()
+        .map(|(name, tensor)| {
+            let dtype = if tensor.kind() == Kind::Int64 { Dtype::I64 } else { Dtype::F32 };
+            let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+            tensor.contiguous().copy_data_u8(&mut bytes, tensor.numel());
+            (name.clone(), dtype, tensor.size().iter().map(|&size| size as usize).collect(), bytes)
+        })
+        .collect();
+    let views =
+        data.iter().map(|(name, dtype, shape, bytes)| (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
+    std::fs::write(path, safetensors::serialize(views, metadata).unwrap()).unwrap();
+}
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.path().join("weights.safetensors")
+    }
+}
+
+fn random_images(size: i64) -> Tensor {
+    tch::manual_seed(99);
+    Tensor::randn([2, 3, size, size], (Kind::Float, Device::Cpu))
+}
+
+fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
+    (a - b).abs().max().double_value(&[])
+}
+
+fn assemble(named: &Named, classes: i64) -> ResNet18 {
+    ResNet18::assemble(classes, &mut |name, shape| {
+        let (_, tensor) = named.iter().find(|(other, _)| other == name).ok_or(format!("{name} is unknown"))?;
+        assert_eq!(tensor.size(), shape, "{name}");
+        Ok::<_, String>(tensor.shallow_clone())
+    })
+    .unwrap()
+}
+
+#[test]
+fn logits_equal_those_of_another_implementation() {
+    for (classes, size) in [(2, 64), (5, 97)] {
+        let (store, network) = reference(classes, 1);
+        let ours = assemble(&state_dict(&store), classes);
+        let images = random_images(size);
+        let expected = tch::no_grad(|| network.forward_t(&images, false));
+        let logits = tch::no_grad(|| ours.logits(&ours.activations(&images).unwrap()).unwrap());
+        assert!(largest_difference(&logits, &expected) < 1e-4 * expected.abs().max().double_value(&[]));
+    }
+}
+
+#[test]
+fn parameter_names_are_exactly_the_checkpoint_keys() {
+    let (store, _) = reference(3, 2);
+    let mut names: Vec<String> =
+        assemble(&state_dict(&store), 3).named_tensors().into_iter().map(|(name, _)| name).collect();
+    names.sort();
+    assert_eq!(names, state_dict(&store).into_iter().map(|(name, _)| name).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_model_file_comes_back_as_it_went() {
+    let folder = Folder::new();
+    let (store, _) = reference(4, 3);
+    let network = assemble(&state_dict(&store), 4);
+    let classes = ["a", "b", "c", "d"].map(str::to_owned).to_vec();
+    let description = ModelDescription::new(classes, 224, Normalisation::IMAGENET, serde_json::json!({ "epochs": 3 }));
+    Model::save(&folder.file(), &description, &network).unwrap();
+    let loaded = Model::load(&folder.file(), Device::Cpu).unwrap();
+    assert_eq!(loaded.description, description);
+    for ((name, before), (_, after)) in network.named_tensors().into_iter().zip(loaded.network.named_tensors()) {
+        let (before, after) = (before.detach(), after.detach());
+        // Half precision keeps 11 bits.
+        assert!(largest_difference(&before, &after) <= before.abs().max().double_value(&[]) / 2048.0, "{name}");
+    }
+    assert!(std::fs::metadata(folder.file()).unwrap().len() < 25_000_000);
+}
+
+#[test]
+fn a_failed_save_leaves_the_earlier_model() {
+    let (store, _) = reference(2, 4);
+    let network = assemble(&state_dict(&store), 2);
+    let description =
+        ModelDescription::new(vec!["a".into(), "b".into()], 224, Normalisation::IMAGENET, serde_json::Value::Null);
+    let error = Model::save(Path::new("/nonexistent/model.safetensors"), &description, &network).unwrap_err();
+    assert!(error.to_string().contains("cannot write the model /nonexistent/model.safetensors"), "{error}");
+}
+
+#[test]
+fn a_state_dict_starts_a_training_with_a_new_last_layer() {
+    let folder = Folder::new();
+    let (store, network) = reference(1000, 5);
+    let mut named = state_dict(&store);
+    named.push(("bn1.num_batches_tracked".to_owned(), Tensor::from(7i64)));
+    write(&folder.file(), &named, None);
+    let initial = load_initial(&folder.file(), 3, Device::Cpu).unwrap();
+    assert_eq!(
+        (initial.kind, initial.random),
+        ("torchvision state dict", vec!["fc.weight".to_owned(), "fc.bias".to_owned()])
+    );
+    // All but the last layer is the checkpoint's: the network's logits through the old last layer are unchanged.
+    let images = random_images(64);
+    let fc = |name: &str| store.variables()[name].shallow_clone();
+    let expected = tch::no_grad(|| network.forward_t(&images, false));
+    let logits = tch::no_grad(|| {
+        let pooled = initial.network.activations(&images).unwrap().mean_dim([2i64, 3].as_slice(), false, Kind::Float);
+        pooled.linear(&fc("fc.weight"), Some(&fc("fc.bias")))
+    });
+    assert!(largest_difference(&logits, &expected) < 1e-3 * expected.abs().max().double_value(&[]));
+    assert_eq!(initial.network.class_weights().size(), [3, 512]);
+    let error = Model::load(&folder.file(), Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("no description of its classes"), "{error}");
+}
+
+#[test]
+fn a_folded_checkpoint_computes_what_the_unfolded_one_does() {
+    let folder = Folder::new();
+    let (store, _) = reference(10, 6);
+    let variables = store.variables();
+    let mut folded: Named = Vec::new();
+    for (name, tensor) in &variables {
+        let in_layer4 = name.starts_with("layer4") && !name.contains("downsample");
+        let bn = match name.strip_suffix(".weight") {
+            Some(convolution) if tensor.dim() == 4 && !in_layer4 => {
+                convolution.replace("downsample.0", "downsample.1").replace("conv", "bn")
+            }
+            _ => continue,
+        };
+        let of = |field: &str| variables[&format!("{bn}.{field}")].detach();
+        let scale = of("weight") / (of("running_var") + 1e-5).sqrt();
+        folded.push((name.clone(), tensor.detach() * scale.view([-1, 1, 1, 1])));
+        let bias = of("bias") - of("running_mean") * scale;
+        folded.push((name.replace(".weight", ".bias"), bias));
+    }
+    folded.push(("fc.weight".to_owned(), Tensor::zeros([10, 512], (Kind::Float, Device::Cpu))));
+    folded.push(("fc.bias".to_owned(), Tensor::zeros([10], (Kind::Float, Device::Cpu))));
+    write(&folder.file(), &folded, None);
+
+    let initial = load_initial(&folder.file(), 2, Device::Cpu).unwrap();
+    let expected_random = ["layer4.0.conv1", "layer4.0.conv2", "layer4.1.conv1", "layer4.1.conv2", "fc"]
+        .map(|layer| format!("{layer}.weight"));
+    assert_eq!(initial.random[..5], expected_random);
+    assert_eq!(initial.random[5..], ["fc.bias"]);
+    let unfolded = assemble(&state_dict(&store), 10);
+    let up_to_layer3 = |network: &ResNet18| {
+        tch::no_grad(|| {
+            Stage::ALL[..4].iter().fold(random_images(64), |x, &stage| network.stage(stage, &x, false).unwrap())
+        })
+    };
+    let expected = up_to_layer3(&unfolded);
+    assert!(largest_difference(&up_to_layer3(&initial.network), &expected) < 1e-4 * expected.max().double_value(&[]));
+    assert!(Model::load(&folder.file(), Device::Cpu).is_err(), "a partial file cannot run");
+}
+
+/// Makes a checkpoint wrong in one way.
+type Spoil<'a> = &'a dyn Fn(&mut Named);
+
+#[test]
+fn a_wrong_parameter_is_named() {
+    let (store, _) = reference(3, 7);
+    let description = serde_json::to_string(&ModelDescription::new(
+        ["mask", "no_mask", "background"].map(str::to_owned).to_vec(),
+        224,
+        Normalisation::IMAGENET,
+        serde_json::Value::Null,
+    ))
+    .unwrap();
+    let metadata = || Some(HashMap::from([("maskwatch".to_owned(), description.clone())]));
+    let key = "layer3.1.bn2.running_var";
+    let position = state_dict(&store).iter().position(|(name, _)| name == key).unwrap();
+    let cases: [(&str, Spoil); 5] = [
+        ("layer3.1.bn2.running_var is missing", &|named| drop(named.remove(position))),
+        ("layer3.1.bn2.running_var has shape [1] where [256] is needed", &|named| {
+            named[position].1 = Tensor::ones([1], (Kind::Float, Device::Cpu));
+        }),
+        ("layer9.weight belongs to no ResNet18", &|named| {
+            named.push(("layer9.weight".to_owned(), Tensor::ones([1], (Kind::Float, Device::Cpu))));
+        }),
+        ("layer3.1.bn2.running_var holds NaN", &|named| {
+            named[position].1 = Tensor::full([256], f64::NAN, (Kind::Float, Device::Cpu));
+        }),
+        ("fc.weight has shape [2, 512] where [3, 512]", &|named| {
+            let index = named.iter().position(|(name, _)| name == "fc.weight").unwrap();
+            named[index].1 = named[index].1.narrow(0, 0, 2).contiguous();
+        }),
+    ];
+    for (expected, spoil) in cases {
+        let folder = Folder::new();
+        let mut named = state_dict(&store);
+        spoil(&mut named);
+        write(&folder.file(), &named, metadata());
+        let error = Model::load(&folder.file(), Device::Cpu).unwrap_err().to_string();
+        assert!(error.contains(expected) && error.lines().count() == 1, "{error}");
+        if !expected.contains("fc.weight") {
+            let error = load_initial(&folder.file(), 2, Device::Cpu).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_weights_file_is_refused() {
+    let folder = Folder::new();
+    for content in [&b"not a model"[..], b"", &[0xff; 64]] {
+        std::fs::write(folder.file(), content).unwrap();
+        let error = Weights::read(&folder.file()).unwrap_err().to_string();
+        assert!(error.contains("damaged or not in the safetensors format"), "{error}");
+    }
+    assert!(Weights::read(Path::new("/nonexistent")).unwrap_err().to_string().starts_with("cannot read the model"));
+}
