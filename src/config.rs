@@ -1,12 +1,13 @@
 //! From what was typed to what is run: checked once, here.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::analyse::AnalysisSettings;
 use crate::capture::{CaptureError, OpenOptions, Policy, SourceSpec};
 use crate::cli::{OutputArgs, PolicyArg, RunArgs};
 use crate::model::device::DeviceChoice;
-use crate::pipeline::RunSettings;
+use crate::pipeline::{NamedSource, RunSettings};
 use crate::sinks::SaveTarget;
 
 /// File name of the shipped model.
@@ -70,7 +71,7 @@ impl RunConfig {
         let show = wants_window(&args.output, display)?;
         Ok(Self {
             run: RunSettings {
-                sources,
+                sources: with_unique_names(sources),
                 policy: match args.policy {
                     PolicyArg::Auto => None,
                     PolicyArg::Live => Some(Policy::Live),
@@ -128,6 +129,22 @@ fn wants_window(output: &OutputArgs, display: bool) -> Result<bool, UsageError> 
     }
     let no_other_output = output.save.is_none() && output.events.is_none();
     Ok(output.show || (!output.headless && no_other_output && display && cfg!(feature = "opencv")))
+}
+
+/// Names that repeat (`a/clip.mp4 b/clip.mp4`) get a number.
+fn with_unique_names(specs: Vec<SourceSpec>) -> Vec<NamedSource> {
+    let mut taken = HashSet::new();
+    let mut named = Vec::with_capacity(specs.len());
+    for spec in specs {
+        let mut name = spec.name();
+        let mut number = 1;
+        while !taken.insert(name.clone()) {
+            number += 1;
+            name = format!("{}-{number}", spec.name());
+        }
+        named.push(NamedSource { name, spec });
+    }
+    named
 }
 
 /// A file for a single source, otherwise a folder.
@@ -194,6 +211,13 @@ mod tests {
         ] {
             assert_eq!(target(path, &sources), None, "{path}");
         }
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let specs = ["a/x.mp4", "b/x.mp4", "x-2.mp4", "c/x.mp4"].map(video).to_vec();
+        let names: Vec<String> = with_unique_names(specs).into_iter().map(|source| source.name).collect();
+        assert_eq!(names, ["x", "x-2", "x-2-2", "x-3"]);
     }
 
     #[test]

@@ -11,7 +11,12 @@ fn main() {
     unsafe { capture::silence_backends() };
     let cli = Cli::parse();
     telemetry::init(cli.verbose);
-    let code = std::panic::catch_unwind(|| run(&cli.command)).unwrap_or(ExitCode::Failed);
+    let code = std::panic::catch_unwind(|| run(&cli.command)).unwrap_or_else(|_| {
+        tracing::error!(
+            "a defect of maskwatch stopped it; please report it with the output of the same command and -v"
+        );
+        ExitCode::Failed
+    });
     std::process::exit(code.into());
 }
 

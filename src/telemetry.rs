@@ -28,11 +28,8 @@ pub fn init(verbose: u8) {
         lines.with_thread_names(true).init();
     }
     std::panic::set_hook(Box::new(|panic| {
-        // The stage that panicked is reported by whoever joins its thread; this is for those who mend it.
+        // People are told by whoever catches it; this is for those who mend it.
         tracing::debug!("{panic}");
-        if std::thread::current().name() == Some("main") {
-            tracing::error!("{panic}; this is a defect of maskwatch, please report it");
-        }
     }));
 }
 

@@ -1,15 +1,17 @@
 //! `maskwatch run`: sources through the pipeline.
 
+use std::collections::BTreeMap;
+
 use anyhow::Context;
 
 use crate::analyse::Analyser;
-use crate::capture::SourceInfo;
+use crate::capture::{SourceInfo, SourceSpec};
 use crate::cli::{ProgressArg, RunArgs};
 use crate::config::{RunConfig, has_display};
 use crate::draw::Annotator;
 use crate::exit_code::ExitCode;
 use crate::model::device;
-use crate::pipeline::{self, Observer, Problem};
+use crate::pipeline::{self, Observer, Problem, RunSettings};
 use crate::progress::Progress;
 use crate::shutdown::Shutdown;
 use crate::sinks::Sink;
@@ -33,8 +35,9 @@ pub fn run(args: &RunArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     }
     tracing::info!("{} on {}", config.model.display(), device::name(device));
 
-    let mut observer = Display { progress: args.progress, limit: args.limit, current: Vec::new() };
-    let summary = pipeline::run(&config.run, analyser, annotator, sinks, &mut observer, shutdown);
+    let mut display = Display::new(args.progress, &config.run);
+    let summary = pipeline::run(&config.run, analyser, annotator, sinks, &mut display, shutdown);
+    drop(display);
     let to_stdout = config.events.as_deref().is_some_and(|path| path == "-");
     if to_stdout {
         eprint!("{summary}");
@@ -48,7 +51,8 @@ fn open_sinks(config: &RunConfig) -> anyhow::Result<Vec<Box<dyn Sink>>> {
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
     #[cfg(feature = "gstreamer")]
     if let Some(target) = &config.save {
-        sinks.push(Box::new(crate::sinks::save::Save::create(target.clone(), config.run.sources.clone())?));
+        let specs = config.run.sources.iter().map(|source| source.spec.clone()).collect();
+        sinks.push(Box::new(crate::sinks::save::Save::create(target.clone(), specs)?));
     }
     if let Some(path) = &config.events {
         sinks.push(Box::new(Events::create(path)?));
@@ -62,39 +66,65 @@ fn open_sinks(config: &RunConfig) -> anyhow::Result<Vec<Box<dyn Sink>>> {
 
 /// Shows progress and problems.
 struct Display {
-    progress: ProgressArg,
+    when: ProgressArg,
     limit: Option<u64>,
-    current: Vec<(String, Progress)>,
+    /// A bar for each source that has more than one frame.
+    sources: BTreeMap<usize, Progress>,
+    /// One bar for all pictures.
+    pictures: Progress,
+    pictures_done: u64,
+}
+
+impl Display {
+    fn new(when: ProgressArg, run: &RunSettings) -> Self {
+        let pictures = run.sources.iter().filter(|source| matches!(source.spec, SourceSpec::Image(_))).count() as u64;
+        // A bar for a single picture would be gone before it is seen.
+        let pictures_when = if pictures > 1 { when } else { ProgressArg::Never };
+        Self {
+            when,
+            limit: run.limit,
+            sources: BTreeMap::new(),
+            pictures: Progress::new(pictures_when, "pictures", Some(pictures), "pictures"),
+            pictures_done: 0,
+        }
+    }
 }
 
 impl Observer for Display {
-    fn opened(&mut self, source: &SourceInfo) {
-        let total = match (source.frame_count, self.limit) {
+    fn opened(&mut self, source: usize, info: &SourceInfo) {
+        let total = match (info.frame_count, self.limit) {
             (Some(count), Some(limit)) => Some(count.min(limit)),
             (count, limit) => count.or(limit),
         };
-        // A bar for a single picture would be gone before it is seen.
-        if total != Some(1) {
-            self.current.push((source.name.clone(), Progress::new(self.progress, &source.name, total, "frames")));
+        if info.frame_count != Some(1) {
+            self.sources.insert(source, Progress::new(self.when, &info.name, total, "frames"));
         }
     }
 
-    fn frame(&mut self, source: &SourceInfo, frames_done: u64) {
-        if let Some((_, progress)) = self.current.iter_mut().find(|(name, _)| *name == source.name) {
+    fn frame(&mut self, source: usize, frames_done: u64) {
+        if let Some(progress) = self.sources.get_mut(&source) {
             progress.update(frames_done, "");
         }
     }
 
-    fn closed(&mut self, name: &str) {
-        self.current.retain(|(current, progress)| {
-            if current == name {
-                progress.finish();
+    fn closed(&mut self, source: usize) {
+        match self.sources.remove(&source) {
+            Some(progress) => progress.finish(),
+            None => {
+                self.pictures_done += 1;
+                self.pictures.update(self.pictures_done, "");
             }
-            current != name
-        });
+        }
     }
 
     fn problem(&mut self, problem: &Problem) {
         tracing::error!("{problem}");
+    }
+}
+
+impl Drop for Display {
+    fn drop(&mut self) {
+        self.pictures.finish();
+        self.sources.values().for_each(Progress::finish);
     }
 }

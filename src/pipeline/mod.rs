@@ -12,6 +12,8 @@ pub mod feed;
 mod stages;
 pub mod summary;
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Instant;
 
@@ -29,11 +31,20 @@ use summary::Summary;
 /// Frames that may wait between two stages.
 const QUEUE: usize = 4;
 
+/// A source under a name that no other source of the run has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedSource {
+    /// As shown in events, file names and the summary.
+    pub name: String,
+    /// What it is.
+    pub spec: SourceSpec,
+}
+
 /// What a run does.
 #[derive(Debug)]
 pub struct RunSettings {
     /// Where frames come from. Recorded sources are played one after another, live ones side by side.
-    pub sources: Vec<SourceSpec>,
+    pub sources: Vec<NamedSource>,
     /// Overrides what suits each source.
     pub policy: Option<Policy>,
     /// Frames to take from each source.
@@ -44,12 +55,12 @@ pub struct RunSettings {
 
 /// Watches a run, from the thread that started it.
 pub trait Observer {
-    /// The first frame of a source has arrived.
-    fn opened(&mut self, source: &SourceInfo);
+    /// The first frame of a source, told by its place in the order that the user gave, has arrived.
+    fn opened(&mut self, source: usize, info: &SourceInfo);
     /// A frame has been through all stages.
-    fn frame(&mut self, source: &SourceInfo, frames_done: u64);
+    fn frame(&mut self, source: usize, frames_done: u64);
     /// A source is over.
-    fn closed(&mut self, name: &str);
+    fn closed(&mut self, source: usize);
     /// Something went wrong; the run goes on as far as it can.
     fn problem(&mut self, problem: &Problem);
 }
@@ -92,6 +103,13 @@ pub enum Problem {
 }
 
 impl Problem {
+    fn panic(stage: &str, panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let message =
+            text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned());
+        Self::Panic { stage: stage.to_owned(), message }
+    }
+
     /// The exit code that it alone would cause.
     pub fn exit_code(&self) -> ExitCode {
         match self {
@@ -118,7 +136,7 @@ pub fn run(
         .sources
         .iter()
         .enumerate()
-        .partition(|(_, spec)| settings.policy.unwrap_or(spec.policy()) == Policy::Recorded);
+        .partition(|(_, source)| settings.policy.unwrap_or(source.spec.policy()) == Policy::Recorded);
     let capture = stages::CaptureSettings {
         paced: settings.policy == Some(Policy::Live),
         limit: settings.limit,
@@ -137,7 +155,7 @@ pub fn run(
         for source in live {
             let (sender, feed) = Feed::newest_frame(shutdown.clone());
             feeds.push(feed);
-            let name = format!("capture-{}", source.1.name());
+            let name = format!("capture-{}", source.1.name);
             threads.spawn(name, move || stages::capture(&[source], &sender, capture));
         }
         let dropped: Vec<_> = feeds.iter().map(Feed::dropped).collect();
@@ -146,13 +164,14 @@ pub fn run(
 
         // The output stage runs here: windows belong to the thread that drives them, and on some systems to the main one.
         let mut output = stages::Output::new(classes, annotator, sinks, observer, shutdown);
-        output.consume(&from_inference);
+        let panic = catch_unwind(AssertUnwindSafe(|| output.consume(&from_inference))).err();
         drop(from_inference);
         // Nothing comes any more, also where a stage in between has failed: capture need not go on.
         let interrupted = shutdown.is_requested();
         shutdown.request();
 
-        let problems = threads.join();
+        let mut problems = threads.join();
+        problems.extend(panic.map(|panic| Problem::panic("output", &*panic)));
         let dropped = dropped.iter().map(|count| count.load(std::sync::atomic::Ordering::Relaxed)).sum();
         output.finish(problems, dropped, interrupted, started.elapsed())
     })
@@ -183,7 +202,7 @@ impl<'scope> Threads<'scope, '_> {
         for (stage, handle) in self.handles {
             match handle.join() {
                 Ok(problem) => problems.extend(problem),
-                Err(panic) => problems.push(Problem::Panic { stage, message: stages::panic_message(&*panic) }),
+                Err(panic) => problems.push(Problem::panic(&stage, &*panic)),
             }
         }
         problems

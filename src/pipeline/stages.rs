@@ -1,6 +1,5 @@
 //! What each thread does.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,27 +8,27 @@ use crossbeam_channel::{Receiver, Select, Sender};
 
 use super::feed::{Closed, Feed, FeedSender};
 use super::summary::{SourceSummary, StageTimes, Summary};
-use super::{Observer, Problem};
+use super::{NamedSource, Observer, Problem};
 use crate::analyse::{Analyser, Analysis};
-use crate::capture::{CaptureError, OpenOptions, Policy, SourceInfo, SourceSpec};
+use crate::capture::{CaptureError, OpenOptions, Policy, SourceInfo};
 use crate::draw::Annotator;
 use crate::frame::Frame;
 use crate::shutdown::Shutdown;
 use crate::sinks::{Finding, Sink, SinkError, SourceContext};
 
 /// A source of a run: its place in the order that the user gave, and what it is.
-pub(super) type NumberedSource<'a> = (usize, &'a SourceSpec);
+pub(super) type NumberedSource<'a> = (usize, &'a NamedSource);
 
 /// From capture to inference.
 pub(super) enum Captured {
     Frame { source: usize, info: Arc<SourceInfo>, frame: Box<Frame> },
-    Closed { source: usize, name: String, error: Option<CaptureError> },
+    Closed { source: usize, error: Option<CaptureError> },
 }
 
 /// From inference to output.
 pub(super) enum Analysed {
     Frame { source: usize, info: Arc<SourceInfo>, frame: Box<Frame>, analysis: Box<Analysis> },
-    Closed { source: usize, name: String, error: Option<CaptureError> },
+    Closed { source: usize, error: Option<CaptureError> },
 }
 
 #[derive(Clone, Copy)]
@@ -47,18 +46,18 @@ pub(super) fn capture(
     sender: &FeedSender<Captured>,
     settings: CaptureSettings,
 ) -> Option<Problem> {
-    for &(source, spec) in sources {
+    for &(source, named) in sources {
         if settings.shutdown.is_requested() {
             break;
         }
-        let span = tracing::debug_span!("capture", source = spec.name());
+        let span = tracing::debug_span!("capture", source = named.name);
         let _entered = span.enter();
-        let error = match capture_one(source, spec, sender, settings) {
+        let error = match capture_one(source, named, sender, settings) {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error),
             Err(Closed) => return None,
         };
-        if sender.close(Captured::Closed { source, name: spec.name(), error }).is_err() {
+        if sender.close(Captured::Closed { source, error }).is_err() {
             return None;
         }
     }
@@ -68,15 +67,16 @@ pub(super) fn capture(
 /// The outer error says that nobody takes frames any more, the inner one that the source failed.
 fn capture_one(
     source: usize,
-    spec: &SourceSpec,
+    named: &NamedSource,
     sender: &FeedSender<Captured>,
     settings: CaptureSettings,
 ) -> Result<Result<(), CaptureError>, Closed> {
-    let mut opened = match spec.open(settings.open_options) {
+    let mut opened = match named.spec.open(settings.open_options) {
         Ok(opened) => opened,
         Err(error) => return Ok(Err(error)),
     };
-    let info = Arc::new(opened.info().clone());
+    let info = Arc::new(SourceInfo { name: named.name.clone(), ..opened.info().clone() });
+    let name: Arc<str> = named.name.as_str().into();
     tracing::debug!(width = info.width, height = info.height, frames = info.frame_count, "open");
     let first = Instant::now();
     let paced = settings.paced && info.policy == Policy::Recorded;
@@ -85,7 +85,8 @@ fn capture_one(
             break;
         }
         match opened.read() {
-            Ok(Some(frame)) => {
+            Ok(Some(mut frame)) => {
+                frame.source = name.clone();
                 if paced {
                     std::thread::sleep(frame.pts.saturating_sub(first.elapsed()));
                 }
@@ -119,7 +120,7 @@ pub(super) fn infer(
                 open -= 1;
                 continue;
             }
-            Ok(Captured::Closed { source, name, error }) => Analysed::Closed { source, name, error },
+            Ok(Captured::Closed { source, error }) => Analysed::Closed { source, error },
             Ok(Captured::Frame { source, info, frame }) => match analyser.analyse(&frame.image) {
                 Ok(analysis) => Analysed::Frame { source, info, frame, analysis: Box::new(analysis) },
                 Err(error) => {
@@ -177,14 +178,14 @@ impl<'a> Output<'a> {
         for finding in findings {
             match finding {
                 Analysed::Frame { source, info, frame, analysis } => self.frame(source, &info, *frame, &analysis),
-                Analysed::Closed { source, name, error } => self.close(source, &name, error),
+                Analysed::Closed { source, error } => self.close(source, error),
             }
         }
     }
 
     fn frame(&mut self, source: usize, info: &Arc<SourceInfo>, mut frame: Frame, analysis: &Analysis) {
         if !self.sources.contains_key(&source) {
-            self.observer.opened(info);
+            self.observer.opened(source, info);
             self.sources.insert(source, SourceSummary::new(info));
             self.each_sink(|sink| sink.open(SourceContext { source, info }));
         }
@@ -203,16 +204,16 @@ impl<'a> Output<'a> {
         let label = &self.classes[analysis.label];
         if let Some(summary) = self.sources.get_mut(&source) {
             summary.count(label);
-            self.observer.frame(info, summary.frames);
+            self.observer.frame(source, summary.frames);
         }
         if self.sinks.iter().any(|sink| sink.wants_to_stop()) {
             self.shutdown.request();
         }
     }
 
-    fn close(&mut self, source: usize, name: &str, error: Option<CaptureError>) {
+    fn close(&mut self, source: usize, error: Option<CaptureError>) {
         self.each_sink(|sink| sink.close(source));
-        self.observer.closed(name);
+        self.observer.closed(source);
         if let Some(error) = error {
             self.report(error.into());
         }
@@ -272,10 +273,4 @@ impl<'a> Output<'a> {
             ..self.summary
         }
     }
-}
-
-/// The text of a caught panic.
-pub(super) fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }

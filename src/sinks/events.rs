@@ -1,6 +1,5 @@
 //! JSON lines: one object a frame, one line an object, each written in one piece and at once.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Stdout, Write};
 use std::path::{Path, PathBuf};
@@ -20,7 +19,6 @@ pub struct Events {
     lines: u64,
     /// The line under construction; kept for its capacity.
     line: Vec<u8>,
-    names: HashMap<usize, String>,
 }
 
 #[derive(Debug)]
@@ -41,7 +39,7 @@ impl Events {
         } else {
             Output::File(File::create(path).map_err(|reason| SinkError::file(path, reason))?)
         };
-        Ok(Self { path: path.to_owned(), output, lines: 0, line: Vec::new(), names: HashMap::new() })
+        Ok(Self { path: path.to_owned(), output, lines: 0, line: Vec::new() })
     }
 }
 
@@ -50,8 +48,7 @@ impl Sink for Events {
         false
     }
 
-    fn open(&mut self, source: SourceContext) -> Result<(), SinkError> {
-        self.names.insert(source.source, source.info.name.clone());
+    fn open(&mut self, _: SourceContext) -> Result<(), SinkError> {
         Ok(())
     }
 
@@ -69,8 +66,7 @@ impl Sink for Events {
         Ok(())
     }
 
-    fn close(&mut self, source: usize) -> Result<(), SinkError> {
-        self.names.remove(&source);
+    fn close(&mut self, _: usize) -> Result<(), SinkError> {
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Annotated copies: a video for each video or live source, a picture for each picture.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use image::{ImageFormat, RgbImage};
@@ -14,8 +14,6 @@ pub struct Save {
     target: SaveTarget,
     sources: Vec<SourceSpec>,
     videos: HashMap<usize, (PathBuf, VideoWriter)>,
-    /// Names taken in the folder.
-    taken: HashSet<PathBuf>,
     written: Vec<Written>,
     /// Pictures written, by folder.
     pictures: BTreeMap<PathBuf, u64>,
@@ -31,29 +29,14 @@ impl Save {
         if let SaveTarget::Folder(folder) = &target {
             std::fs::create_dir_all(folder).map_err(|reason| SinkError::file(folder, reason))?;
         }
-        Ok(Self {
-            target,
-            sources,
-            videos: HashMap::new(),
-            taken: HashSet::new(),
-            written: Vec::new(),
-            pictures: BTreeMap::new(),
-        })
+        Ok(Self { target, sources, videos: HashMap::new(), written: Vec::new(), pictures: BTreeMap::new() })
     }
 
-    /// The file of a source; sources of the same name get a number.
-    fn path_for(&mut self, name: &str, extension: &str) -> PathBuf {
+    /// The file of a source.
+    fn path_for(&self, name: &str, extension: &str) -> PathBuf {
         match &self.target {
             SaveTarget::File(path) => path.clone(),
-            SaveTarget::Folder(folder) => {
-                let numbered = |number: u32| match number {
-                    1 => folder.join(format!("{name}.{extension}")),
-                    _ => folder.join(format!("{name}-{number}.{extension}")),
-                };
-                let path = (1..).map(numbered).find(|path| !self.taken.contains(path)).unwrap_or_else(|| numbered(1));
-                self.taken.insert(path.clone());
-                path
-            }
+            SaveTarget::Folder(folder) => folder.join(format!("{name}.{extension}")),
         }
     }
 

@@ -1,0 +1,117 @@
+//! The pipeline when a part of it breaks: the rest goes on, everybody is told, nothing hangs.
+
+mod common;
+
+use std::sync::{Arc, Mutex};
+
+use common::sample;
+use maskwatch::analyse::{Analyser, AnalysisSettings};
+use maskwatch::boxes::Threshold;
+use maskwatch::capture::{OpenOptions, Policy, SourceInfo, SourceSpec};
+use maskwatch::config::shipped_model;
+use maskwatch::draw::Annotator;
+use maskwatch::exit_code::ExitCode;
+use maskwatch::pipeline::summary::Summary;
+use maskwatch::pipeline::{NamedSource, Observer, Problem, RunSettings, run};
+use maskwatch::shutdown::Shutdown;
+use maskwatch::sinks::{Finding, Sink, SinkError, SourceContext, Written};
+
+struct Silent;
+
+impl Observer for Silent {
+    fn opened(&mut self, _: usize, _: &SourceInfo) {}
+    fn frame(&mut self, _: usize, _: u64) {}
+    fn closed(&mut self, _: usize) {}
+    fn problem(&mut self, _: &Problem) {}
+}
+
+/// Takes frames until the one at which it breaks, and notes what it was told.
+struct Fragile {
+    breaks_at: u64,
+    panics: bool,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Sink for Fragile {
+    fn wants_picture(&self) -> bool {
+        false
+    }
+
+    fn open(&mut self, source: SourceContext) -> Result<(), SinkError> {
+        self.log.lock().unwrap().push(format!("open {}", source.info.name));
+        Ok(())
+    }
+
+    fn write(&mut self, finding: &Finding) -> Result<(), SinkError> {
+        if finding.frame.index == self.breaks_at {
+            assert!(!self.panics, "broken on purpose");
+            return Err(SinkError::Window("broken on purpose".to_owned()));
+        }
+        self.log.lock().unwrap().push(format!("frame {}", finding.frame.index));
+        Ok(())
+    }
+
+    fn close(&mut self, source: usize) -> Result<(), SinkError> {
+        self.log.lock().unwrap().push(format!("close {source}"));
+        Ok(())
+    }
+
+    fn written(&self) -> Vec<Written> {
+        Vec::new()
+    }
+}
+
+fn run_with(policy: Policy, sinks: Vec<Box<dyn Sink>>) -> Summary {
+    let settings = RunSettings {
+        sources: vec![NamedSource {
+            name: "sample".to_owned(),
+            spec: SourceSpec::VideoFile(sample("mask_on_off.mp4")),
+        }],
+        policy: Some(policy),
+        limit: Some(8),
+        open_options: OpenOptions::default(),
+    };
+    let analysis = AnalysisSettings { components: 19, threshold: Threshold::Share(0.3), all_boxes: false };
+    let analyser = Analyser::load(&shipped_model(), tch::Device::Cpu, analysis).unwrap();
+    run(&settings, analyser, Annotator::new().unwrap(), sinks, &mut Silent, &Shutdown::default())
+}
+
+fn fragile(breaks_at: u64, panics: bool) -> (Box<dyn Sink>, Arc<Mutex<Vec<String>>>) {
+    let log = Arc::default();
+    (Box::new(Fragile { breaks_at, panics, log: Arc::clone(&log) }), log)
+}
+
+#[test]
+fn a_sink_that_fails_leaves_the_others_running() {
+    let (broken, _) = fragile(2, false);
+    let (sound, log) = fragile(u64::MAX, false);
+    let summary = run_with(Policy::Recorded, vec![broken, sound]);
+    assert_eq!(summary.frames(), 8);
+    assert!(matches!(summary.problems[..], [Problem::Sink(_)]), "{:?}", summary.problems);
+    assert_eq!(summary.exit_code(), ExitCode::Failed);
+    let log = log.lock().unwrap();
+    assert_eq!((log[0].as_str(), log[1].as_str(), log[8].as_str()), ("open sample", "frame 0", "frame 7"));
+    assert!(log[9..].iter().all(|line| line == "close 0") && log.len() > 9, "{log:?}");
+}
+
+#[test]
+fn a_run_ends_when_its_last_sink_has_failed() {
+    let (broken, log) = fragile(1, false);
+    let summary = run_with(Policy::Recorded, vec![broken]);
+    assert!(summary.interrupted && summary.frames() <= 8);
+    assert_eq!(summary.exit_code(), ExitCode::Failed);
+    assert_eq!(*log.lock().unwrap(), ["open sample", "frame 0"]);
+}
+
+#[test]
+fn a_stage_that_panics_is_named_and_the_rest_ends() {
+    // Live, too: its capture thread waits for nobody, so it has to be told.
+    for policy in [Policy::Recorded, Policy::Live] {
+        let (broken, _) = fragile(0, true);
+        let summary = run_with(policy, vec![broken]);
+        let [Problem::Panic { stage, message }] = &summary.problems[..] else { panic!("{:?}", summary.problems) };
+        assert_eq!(stage, "output");
+        assert!(message.contains("broken on purpose"), "{message}");
+        assert_eq!(summary.exit_code(), ExitCode::Failed);
+    }
+}
