@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::boxes::Threshold;
+use crate::boxes::{DEFAULT_THRESHOLD, Threshold};
 use crate::explain::haycam::PAPER_COMPONENTS;
 use crate::model::device::DeviceChoice;
 use crate::model::resnet::Stage;
@@ -100,7 +100,7 @@ pub struct RunArgs {
     pub components: usize,
 
     /// Heat from which a place is inside a box, as a share of the hottest, or "otsu"
-    #[arg(long, value_name = "X|otsu", default_value = "0.3", help_heading = "Explanation")]
+    #[arg(long, value_name = "X|otsu", default_value_t = DEFAULT_THRESHOLD, help_heading = "Explanation")]
     pub threshold: Threshold,
 
     /// Draw a box around every hot region, not the hottest alone
