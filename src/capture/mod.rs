@@ -16,6 +16,8 @@ mod container;
 mod error;
 #[cfg(feature = "opencv")]
 mod live;
+#[cfg(feature = "gstreamer")]
+pub(crate) mod packets;
 #[cfg(feature = "opencv")]
 mod recorded;
 mod spec;

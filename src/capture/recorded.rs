@@ -1,5 +1,6 @@
 //! Recorded videos: every frame in order, with the container's timestamps, and no quiet end.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,6 +14,8 @@ use crate::frame::Frame;
 pub(super) struct Recorded {
     info: SourceInfo,
     name: Arc<str>,
+    /// The file, unless it comes from the network.
+    path: Option<PathBuf>,
     /// The file or address as shown in errors.
     shown: String,
     decoder: Decoder,
@@ -33,12 +36,18 @@ impl Recorded {
     /// # Errors
     ///
     /// The video holds no frame.
-    pub(super) fn start(decoder: Decoder, structure: Structure, shown: String) -> Result<Self, CaptureError> {
+    pub(super) fn start(
+        decoder: Decoder,
+        structure: Structure,
+        path: Option<PathBuf>,
+        shown: String,
+    ) -> Result<Self, CaptureError> {
         let info = decoder.info(Policy::Recorded);
         let mut recorded = Self {
             name: info.name.as_str().into(),
             timeline: Timeline::new(info.frame_rate),
             info,
+            path,
             shown,
             decoder,
             structure,
@@ -66,7 +75,8 @@ impl Recorded {
         if index > 0 {
             self.unreadable += skipped;
         }
-        let pts = self.timeline.next(self.decoder.reported_millis());
+        let container_times = || self.path.as_deref().and_then(container_times);
+        let pts = self.timeline.next(self.decoder.reported_millis(), container_times);
         let image = self.decoder.retrieve()?;
         self.decoded += 1;
         Ok(Some(Frame {
@@ -120,4 +130,14 @@ impl Source for Recorded {
             other => other,
         }
     }
+}
+
+#[cfg(feature = "gstreamer")]
+fn container_times(path: &Path) -> Option<Vec<Duration>> {
+    super::packets::presentation_times(path)
+}
+
+#[cfg(not(feature = "gstreamer"))]
+fn container_times(_: &Path) -> Option<Vec<Duration>> {
+    None
 }

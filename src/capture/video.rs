@@ -45,7 +45,7 @@ pub(super) fn open(spec: &SourceSpec, options: &OpenOptions) -> Result<Box<dyn S
         SourceSpec::VideoFile(path) | SourceSpec::Image(path) => {
             let (decoder, structure) = open_file(path, name)?;
             let shown = path.display().to_string();
-            Ok(Box::new(Recorded::start(decoder, structure, shown)?))
+            Ok(Box::new(Recorded::start(decoder, structure, Some(path.clone()), shown)?))
         }
         SourceSpec::Camera(camera) => {
             let decoder = open_camera(camera, name)?;
@@ -54,7 +54,7 @@ pub(super) fn open(spec: &SourceSpec, options: &OpenOptions) -> Result<Box<dyn S
         SourceSpec::Stream(url) => {
             let decoder = open_stream(url, options, name)?;
             if url.scheme().starts_with("http") && decoder.info(Policy::Live).frame_count.is_some() {
-                return Ok(Box::new(Recorded::start(decoder, Structure::default(), url.to_string())?));
+                return Ok(Box::new(Recorded::start(decoder, Structure::default(), None, url.to_string())?));
             }
             Ok(Box::new(Live::new(decoder, options.read_timeout)))
         }

@@ -13,6 +13,7 @@ use gstreamer_app::AppSink;
 use gstreamer_pbutils::pb_utils_get_codec_description;
 
 use super::error::describe;
+use crate::capture::packets::running_time;
 
 /// How long a file may take to deliver a packet before its audio is given up.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
@@ -276,14 +277,4 @@ fn link(parse: &gst::Element, pad: &gst::Pad, caps: &gst::Caps, packets: &AppSin
     };
     let linked = pad.link(&sink.ok_or_else(missing)?);
     linked.map(drop).map_err(|error| gst::glib::bool_error!("{error}"))
-}
-
-/// Where a packet lies on the timeline of its file: since the first instant of it, edit lists
-/// applied.
-fn running_time(sample: &gst::Sample) -> Option<gst::ClockTime> {
-    let pts = sample.buffer()?.pts()?;
-    match sample.segment()?.downcast_ref::<gst::ClockTime>()?.to_running_time_full(pts)? {
-        gst::Signed::Positive(time) => Some(time),
-        gst::Signed::Negative(_) => None,
-    }
 }
