@@ -46,7 +46,7 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
 
-    /// Tell more of what happens (-vv: everything)
+    /// Log more (-vv: everything)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
@@ -99,7 +99,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", default_value_t = PAPER_COMPONENTS, value_parser = at_least_one, help_heading = "Explanation")]
     pub components: usize,
 
-    /// Heat from which a place is inside a box, as a share of the hottest, or "otsu"
+    /// Threshold of the heat map for boxes, as a share of its maximum, or "otsu"
     #[arg(long, value_name = "X|otsu", default_value_t = DEFAULT_THRESHOLD, help_heading = "Explanation")]
     pub threshold: Threshold,
 
@@ -217,7 +217,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "SHARE", default_value_t = 0.5, value_parser = area_share, help_heading = "Augmentation")]
     pub crop_scale: f64,
 
-    /// Decides everything random
+    /// Seed of everything random
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Training")]
     pub seed: u64,
 

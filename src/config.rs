@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use crate::analyse::AnalysisSettings;
 use crate::capture::{CaptureError, OpenOptions, Policy, SourceSpec};
 use crate::cli::{OutputArgs, PolicyArg, RunArgs};
+use crate::display;
+use crate::exit_code::ExitCode;
 use crate::model::device::DeviceChoice;
 use crate::pipeline::{NamedSource, RunSettings};
 use crate::sinks::SaveTarget;
@@ -27,6 +29,16 @@ pub enum ConfigError {
     /// A source is not there.
     #[error(transparent)]
     Source(#[from] CaptureError),
+}
+
+impl ConfigError {
+    /// What the process tells its caller when this ends it.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Usage(_) => ExitCode::Usage,
+            Self::Source(error) => error.fault().into(),
+        }
+    }
 }
 
 /// Everything that `run` needs.
@@ -51,12 +63,12 @@ pub struct RunConfig {
 }
 
 impl RunConfig {
-    /// Checks a command line. `display` tells whether a window could be opened.
+    /// Checks a command line.
     ///
     /// # Errors
     ///
     /// When a source does not exist or options contradict each other.
-    pub fn new(args: &RunArgs, display: bool) -> Result<Self, ConfigError> {
+    pub fn new(args: &RunArgs) -> Result<Self, ConfigError> {
         let mut sources = Vec::new();
         for source in &args.sources {
             sources.extend(SourceSpec::parse(source)?);
@@ -67,8 +79,11 @@ impl RunConfig {
         let save = args.output.save.as_deref().map(|path| save_target(path, &sources)).transpose()?;
         if let Some(events) = &args.output.events {
             refuse_source(events, &sources)?;
+            if args.output.save.as_ref() == Some(events) {
+                return Err(UsageError("--save and --events name the same file; give each its own".to_owned()).into());
+            }
         }
-        let show = wants_window(&args.output, display)?;
+        let show = wants_window(&args.output)?;
         Ok(Self {
             run: RunSettings {
                 sources: with_unique_names(sources),
@@ -99,10 +114,9 @@ impl RunConfig {
 pub fn shipped_model() -> PathBuf {
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(SHIPPED_MODEL);
     let program = std::env::current_exe().ok();
-    let beside = program
-        .as_deref()
-        .and_then(Path::parent)
-        .map(|folder| ["models", "../share/maskwatch/models"].map(|place| folder.join(place).join(SHIPPED_MODEL)));
+    let beside = program.as_deref().and_then(Path::parent).map(|folder| {
+        ["models", "../../models", "../share/maskwatch/models"].map(|place| folder.join(place).join(SHIPPED_MODEL))
+    });
     beside.into_iter().flatten().find(|path| path.exists()).unwrap_or(built)
 }
 
@@ -111,24 +125,21 @@ pub fn available_threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Whether the system has somewhere to show a window.
-pub fn has_display() -> bool {
-    ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
-}
-
-fn wants_window(output: &OutputArgs, display: bool) -> Result<bool, UsageError> {
-    if output.show && !display {
-        let message =
-            "--show needs a display, and neither DISPLAY nor WAYLAND_DISPLAY is set; use --save PATH or --headless";
-        return Err(UsageError(message.to_owned()));
+fn wants_window(output: &OutputArgs) -> Result<bool, UsageError> {
+    let possible = cfg!(feature = "opencv");
+    if !output.show {
+        let no_other_output = output.save.is_none() && output.events.is_none();
+        return Ok(possible && no_other_output && !output.headless && display::check().is_ok());
     }
-    if output.show && !cfg!(feature = "opencv") {
+    if !possible {
         return Err(UsageError(
             "--show needs the feature \"opencv\", which this build lacks; use --save PATH".to_owned(),
         ));
     }
-    let no_other_output = output.save.is_none() && output.events.is_none();
-    Ok(output.show || (!output.headless && no_other_output && display && cfg!(feature = "opencv")))
+    match display::check() {
+        Ok(()) => Ok(true),
+        Err(reason) => Err(UsageError(format!("--show needs a display: {reason}; use --save PATH or --headless"))),
+    }
 }
 
 /// Names that repeat (`a/clip.mp4 b/clip.mp4`) get a number.

@@ -19,6 +19,10 @@ impl Rect {
     /// The same rectangle in a picture of another size: edges are rounded outwards, and it stays inside.
     ///
     /// `from` and `to` are (width, height).
+    ///
+    /// # Panics
+    ///
+    /// When one of these is 0: no picture is that small.
     pub fn scaled(self, from: (u32, u32), to: (u32, u32)) -> Self {
         let (x, width) = scaled_span(self.x, self.width, from.0, to.0);
         let (y, height) = scaled_span(self.y, self.height, from.1, to.1);

@@ -19,6 +19,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod dataset;
+pub mod display;
 pub mod draw;
 pub mod evaluate;
 pub mod exit_code;

@@ -3,18 +3,18 @@
 use clap::Parser;
 use maskwatch::cli::{Cli, Command};
 use maskwatch::exit_code::ExitCode;
+use maskwatch::pipeline::panic_message;
 use maskwatch::shutdown::Shutdown;
 use maskwatch::{capture, commands, telemetry};
 
 fn main() {
-    // SAFETY: no other thread exists yet.
+    // SAFETY: the program has started no thread yet, and those that libraries start when they are loaded (OpenBLAS does)
+    // only wait for work: they do not touch the environment.
     unsafe { capture::silence_backends() };
     let cli = Cli::parse();
     telemetry::init(cli.verbose);
-    let code = std::panic::catch_unwind(|| run(&cli.command)).unwrap_or_else(|_| {
-        tracing::error!(
-            "a defect of maskwatch stopped it; please report it with the output of the same command and -v"
-        );
+    let code = std::panic::catch_unwind(|| run(&cli.command)).unwrap_or_else(|panic| {
+        tracing::error!("a defect of maskwatch stopped it, please report it: {}", panic_message(&*panic));
         ExitCode::Failed
     });
     std::process::exit(code.into());

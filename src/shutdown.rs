@@ -2,24 +2,53 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
 use crate::exit_code::ExitCode;
 
+/// How often a waiting thread looks whether the end was asked for.
+const POLL: Duration = Duration::from_millis(20);
+
 /// Shared by whoever may ask for the end and whoever must heed it.
 #[derive(Debug, Clone, Default)]
-pub struct Shutdown(Arc<AtomicBool>);
+pub struct Shutdown {
+    /// Set by signals alone: a second signal must find it unset until there was a first.
+    signalled: Arc<AtomicBool>,
+    requested: Arc<AtomicBool>,
+}
 
 impl Shutdown {
     /// Asks for the end.
     pub fn request(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.requested.store(true, Ordering::SeqCst);
     }
 
-    /// Whether the end was asked for.
+    /// Whether the end was asked for, by the program or by a signal.
     pub fn is_requested(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.requested.load(Ordering::SeqCst) || self.was_signalled()
+    }
+
+    /// Whether a signal asked for the end.
+    pub fn was_signalled(&self) -> bool {
+        self.signalled.load(Ordering::SeqCst)
+    }
+
+    /// A token that heeds the same signals, but whose own requests concern nobody else.
+    pub fn child(&self) -> Self {
+        Self { signalled: Arc::clone(&self.signalled), requested: Arc::default() }
+    }
+
+    /// Waits, but no longer than until the end is asked for.
+    pub fn sleep(&self, duration: Duration) {
+        let until = Instant::now() + duration;
+        while !self.is_requested() {
+            match until.checked_duration_since(Instant::now()) {
+                Some(left) if !left.is_zero() => std::thread::sleep(left.min(POLL)),
+                _ => break,
+            }
+        }
     }
 
     /// Lets SIGINT and SIGTERM ask for the end; the second one ends the process at once. A file that hits its size
@@ -32,8 +61,9 @@ impl Shutdown {
         let shutdown = Self::default();
         for signal in [SIGINT, SIGTERM] {
             // In this order: the first signal finds the flag unset, and sets it.
-            signal_hook::flag::register_conditional_shutdown(signal, ExitCode::Interrupted.into(), shutdown.0.clone())?;
-            signal_hook::flag::register(signal, shutdown.0.clone())?;
+            let exit_code = ExitCode::Interrupted.into();
+            signal_hook::flag::register_conditional_shutdown(signal, exit_code, Arc::clone(&shutdown.signalled))?;
+            signal_hook::flag::register(signal, Arc::clone(&shutdown.signalled))?;
         }
         signal_hook::flag::register(SIGXFSZ, Arc::default())?;
         Ok(shutdown)

@@ -17,7 +17,10 @@ pub fn init(verbose: u8) {
         1 => "maskwatch=debug",
         _ => "trace",
     };
-    let filter = EnvFilter::try_from_env(FILTER_VARIABLE).unwrap_or_else(|_| EnvFilter::new(default));
+    let wanted = std::env::var(FILTER_VARIABLE).ok();
+    let parsed = wanted.as_deref().map(EnvFilter::try_new);
+    let misspelt = matches!(parsed, Some(Err(_)));
+    let filter = parsed.and_then(Result::ok).unwrap_or_else(|| EnvFilter::new(default));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
@@ -26,6 +29,9 @@ pub fn init(verbose: u8) {
         lines.without_time().with_target(false).compact().init();
     } else {
         lines.with_thread_names(true).init();
+    }
+    if misspelt {
+        tracing::warn!("{FILTER_VARIABLE} is no log filter and was ignored; try {FILTER_VARIABLE}=debug");
     }
     std::panic::set_hook(Box::new(|panic| {
         // People are told by whoever catches it; this is for those who mend it.

@@ -188,7 +188,9 @@ fn a_full_disk_while_writing_events_leaves_whole_lines() {
 #[test]
 fn command_lines_that_make_no_sense() {
     let video = sample_video();
-    maskwatch(["run", &video, "--show"]).fails(2, "--show needs a display");
+    maskwatch(["run", &video, "--show"]).fails(2, "--show needs a display: DISPLAY is not set");
+    let wrong = program().args(["run", &video, "--show"]).env("DISPLAY", ":4711").output().unwrap();
+    finished(wrong).fails(2, "the X display that DISPLAY names does not answer");
     maskwatch(["run", &video, "--save", "x.avi"]).fails(2, "a video is saved as .mp4");
     maskwatch(["run", &video, "--save", &video]).fails(2, "would overwrite a source");
     maskwatch(["run", "ftp://host/clip.mp4"]).fails(2, "is not a source");

@@ -5,6 +5,8 @@ mod common;
 use std::path::Path;
 
 use common::*;
+use maskwatch::config::shipped_model;
+use maskwatch::model::weights::Weights;
 
 /// Class folders with a few of the bundled pictures.
 fn class_folders(folder: &Path) {
@@ -54,12 +56,56 @@ fn a_trained_model_runs_and_comes_with_a_log() {
     let again = folder.path().join("again.safetensors");
     let arguments = ["train", data, "--classes", "no_mask,mask", "--out", again.to_str().unwrap()];
     maskwatch(arguments.iter().chain(&options)).ok();
-    assert_eq!(std::fs::read(&model).unwrap().len(), std::fs::read(&again).unwrap().len());
+    let (first, second) = (Weights::read(&model).unwrap(), Weights::read(&again).unwrap());
+    assert_eq!(first.tensors, second.tensors);
+    assert_eq!(first.metadata, second.metadata);
     let without_seconds = |path: &str| {
         let log = std::fs::read_to_string(folder.path().join(path)).unwrap();
         log.lines().map(|line| line.split(',').take(7).collect::<Vec<_>>().join(",")).collect::<Vec<_>>()
     };
     assert_eq!(without_seconds("new.csv"), without_seconds("again.csv"));
+}
+
+#[test]
+fn frozen_stages_stay_as_they_were_and_the_others_learn() {
+    let folder = tempfile::tempdir().unwrap();
+    class_folders(&folder.path().join("train"));
+    class_folders(&folder.path().join("val"));
+    let data = folder.path().to_str().unwrap();
+    let before = Weights::read(&shipped_model()).unwrap().tensors;
+    for (freeze_until, first_trained) in [("none", "conv1"), ("layer3", "layer4"), ("layer4", "fc")] {
+        let model = folder.path().join(format!("{freeze_until}.safetensors"));
+        let arguments = ["train", data, "--out", model.to_str().unwrap(), "--freeze-until", freeze_until];
+        // One picture a step: the smallest batch learns, too.
+        let options = ["--epochs", "1", "--pictures-per-epoch", "3", "--batch-size", "1", "--learning-rate", "0.01"];
+        maskwatch(arguments.iter().chain(&options)).ok();
+        let after = Weights::read(&model).unwrap().tensors;
+        assert_eq!(before.len(), after.len());
+        let order = ["conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "fc"];
+        let place = |name: &str| order.iter().position(|stage| name.starts_with(&format!("{stage}."))).unwrap();
+        for (name, tensor) in &before {
+            let trained = place(name) >= place(&format!("{first_trained}."));
+            // Half precision cannot show every small step of a bias or a mean, but it shows those of the convolutions.
+            if !trained {
+                assert_eq!(*tensor, after[name], "{name} with {freeze_until}");
+            } else if tensor.dim() == 4 {
+                assert_ne!(*tensor, after[name], "{name} with {freeze_until}");
+            }
+        }
+        assert_ne!(before["fc.weight"], after["fc.weight"]);
+    }
+}
+
+#[test]
+fn trainings_that_make_no_sense_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    class_folders(&folder.path().join("train"));
+    class_folders(&folder.path().join("val"));
+    let data = folder.path().to_str().unwrap();
+    maskwatch(["train", data, "--out", data]).fails(2, "is a folder; give the name of a file");
+    maskwatch(["train", data, "--out", "/nonexistent/x.safetensors"]).fails(1, "cannot write the training log");
+    maskwatch(["train", data, "--classes", "mask,mask"]).fails(3, "the class mask is named twice");
+    maskwatch(["train", data, "--classes", "mask,ghost"]).fails(3, "ghost");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// From the bottom of the program to its top.
-const ORDER: [&str; 23] = [
+const ORDER: [&str; 24] = [
     "exit_code",
     "shutdown",
     "geometry",
@@ -22,6 +22,7 @@ const ORDER: [&str; 23] = [
     "sinks",
     "pipeline",
     "cli",
+    "display",
     "config",
     "threads",
     "progress",

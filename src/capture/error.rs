@@ -142,7 +142,7 @@ pub enum CaptureError {
         why: String,
     },
     /// The stream did not open, or stopped delivering, within the time allowed.
-    #[error("{name} gave no answer for {} s: check that it is on and reachable, or allow more time", .waited.as_secs())]
+    #[error("{name} gave no answer for {} s: check that it is on and reachable", .waited.as_secs())]
     Silent {
         /// The source.
         name: String,

@@ -8,8 +8,8 @@
 //! notice, is found by what its own container declares (`container`). Pictures go through the
 //! `image` crate (`stills`) and need no OpenCV.
 //!
-//! Nothing here retries, sleeps or drops frames: [`CaptureError::retryable`] says whether trying
-//! again may help, and the pipeline decides.
+//! Nothing here retries, sleeps or drops frames: that is up to the pipeline, and
+//! [`CaptureError::retryable`] tells whether trying again may help.
 
 #[cfg(feature = "opencv")]
 mod container;
@@ -112,6 +112,8 @@ pub unsafe fn silence_backends() {
     #[cfg(feature = "opencv")]
     {
         let defaults = [
+            // OpenCV's windows are Qt's, which comments on the session it runs in.
+            ("QT_LOGGING_RULES", "*.warning=false"),
             // FFmpeg's AV_LOG_QUIET; OpenCV asks for this variable each time it opens a capture.
             ("OPENCV_FFMPEG_LOGLEVEL", "-8"),
             // UDP loses packets, which shows as smeared pictures that then pass for real ones.

@@ -14,6 +14,8 @@ use crate::frame::Frame;
 pub(super) struct Recorded {
     info: SourceInfo,
     name: Arc<str>,
+    /// Longest wait for a frame.
+    patience: Duration,
     /// The file, unless it comes from the network.
     path: Option<PathBuf>,
     /// The file or address as shown in errors.
@@ -41,12 +43,14 @@ impl Recorded {
         structure: Structure,
         path: Option<PathBuf>,
         shown: String,
+        patience: Duration,
     ) -> Result<Self, CaptureError> {
         let info = decoder.info(Policy::Recorded);
         let mut recorded = Self {
             name: info.name.as_str().into(),
             timeline: Timeline::new(info.frame_rate),
             info,
+            patience,
             path,
             shown,
             decoder,
@@ -67,7 +71,7 @@ impl Recorded {
 
     fn decode(&mut self) -> Result<Option<Frame>, CaptureError> {
         let read_started = Instant::now();
-        let Some(skipped) = self.decoder.grab(Duration::MAX)? else {
+        let Some(skipped) = self.decoder.grab(self.patience)? else {
             return Ok(None);
         };
         let index = self.decoded;
@@ -92,7 +96,9 @@ impl Recorded {
 
     /// The error, if any, that the video ends in.
     fn verdict(&self) -> Result<(), CaptureError> {
-        if self.structure.cut_short {
+        // Over the network, the structure of the file is not known, and an end may be a broken connection.
+        let broke_off = self.path.is_none() && self.info.frame_count.is_some_and(|count| self.decoded < count);
+        if self.structure.cut_short || broke_off {
             return Err(CaptureError::Truncated {
                 file: self.shown.clone(),
                 decoded: self.decoded,

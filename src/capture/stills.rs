@@ -99,6 +99,9 @@ pub fn read_image(path: &Path) -> Result<RgbImage, CaptureError> {
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(failed)?;
     let (width, height) = decoder.dimensions();
+    if width == 0 || height == 0 {
+        return Err(not_image("it has no pixels"));
+    }
     if u64::from(width) * u64::from(height) > MAX_STILL_PIXELS {
         return Err(CaptureError::TooLarge { path: path.into(), width, height });
     }
@@ -227,6 +230,13 @@ mod tests {
             assert!(matches!(error, CaptureError::NotImage { .. }), "{end}: {error}");
         }
         assert!(reopen(&[&jpeg[..], b"\xff\xdaappended"].concat()).is_ok());
+    }
+
+    #[test]
+    fn a_picture_without_pixels_is_refused() {
+        for content in [&b"P6\n0 4\n255\n"[..], b"P6\n4 0\n255\n"] {
+            assert!(matches!(reopen(content), Err(CaptureError::NotImage { .. })));
+        }
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub(super) fn open(spec: &SourceSpec, options: &OpenOptions) -> Result<Box<dyn S
         SourceSpec::VideoFile(path) | SourceSpec::Image(path) => {
             let (decoder, structure) = open_file(path, name)?;
             let shown = path.display().to_string();
-            Ok(Box::new(Recorded::start(decoder, structure, Some(path.clone()), shown)?))
+            Ok(Box::new(Recorded::start(decoder, structure, Some(path.clone()), shown, Duration::MAX)?))
         }
         SourceSpec::Camera(camera) => {
             let decoder = open_camera(camera, name)?;
@@ -54,7 +54,13 @@ pub(super) fn open(spec: &SourceSpec, options: &OpenOptions) -> Result<Box<dyn S
         SourceSpec::Stream(url) => {
             let decoder = open_stream(url, options, name)?;
             if url.scheme().starts_with("http") && decoder.info(Policy::Live).frame_count.is_some() {
-                return Ok(Box::new(Recorded::start(decoder, Structure::default(), None, url.to_string())?));
+                return Ok(Box::new(Recorded::start(
+                    decoder,
+                    Structure::default(),
+                    None,
+                    url.to_string(),
+                    options.read_timeout,
+                )?));
             }
             Ok(Box::new(Live::new(decoder, options.read_timeout)))
         }
@@ -202,8 +208,14 @@ fn open_file(path: &Path, name: String) -> Result<(Decoder, Structure), CaptureE
 fn is_text(path: &Path) -> std::io::Result<bool> {
     let mut start = Vec::new();
     File::open(path)?.take(512).read_to_end(&mut start)?;
+    // A raw video with a header in words, whose dark pixels may pass for text as well.
+    if start.starts_with(b"YUV4MPEG2") {
+        return Ok(false);
+    }
     let textual = |byte: &u8| *byte >= b' ' || byte.is_ascii_whitespace();
-    Ok(start.iter().all(textual) && std::str::from_utf8(&start).is_ok())
+    // The last character may be cut in two.
+    let is_utf8 = std::str::from_utf8(&start).map_or_else(|error| error.error_len().is_none(), |_| true);
+    Ok(start.iter().all(textual) && is_utf8)
 }
 
 fn open_camera(camera: &CameraId, name: String) -> Result<Decoder, CaptureError> {

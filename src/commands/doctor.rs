@@ -6,7 +6,8 @@ use std::path::Path;
 use tch::{Kind, Tensor};
 
 use crate::cli::ModelArgs;
-use crate::config::{has_display, shipped_model};
+use crate::config::shipped_model;
+use crate::display;
 use crate::exit_code::ExitCode;
 use crate::model::checkpoint::Model;
 use crate::model::device::{self, CudaState};
@@ -123,7 +124,7 @@ fn opencv() -> Vec<Check> {
         let result = if backends.contains(&api) {
             Ok(format!("OpenCV back-end present: {purpose}"))
         } else {
-            Err(format!("OpenCV was built without this back-end: no {purpose}; install Debian's libopencv-videoio"))
+            Err(format!("OpenCV was built without this back-end: no {purpose}; install Debian's libopencv-videoio406"))
         };
         check(subject, result, verdict)
     };
@@ -157,11 +158,9 @@ fn encoder() -> Check {
 }
 
 fn display() -> Check {
-    let result = if has_display() {
-        Ok("there is one for --show".to_owned())
-    } else {
-        Err("neither DISPLAY nor WAYLAND_DISPLAY is set: no --show; use --save, or ssh -X".to_owned())
-    };
+    let result = display::check()
+        .map(|()| "there is one for --show".to_owned())
+        .map_err(|reason| format!("{reason}: no --show; use --save, or log in with ssh -X"));
     check("display", result, Verdict::Absent)
 }
 

@@ -46,9 +46,11 @@ pub fn run(args: &EvaluateArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode>
 
 fn describe(report: &Report) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
-    let line = |text: &mut String, what: &str, score: Score| match score.all {
+    let line = |text: &mut String, what: &str, score: Score| match score.total {
         0 => Ok(()),
-        _ => writeln!(text, "{what:<44} {:>6.2} %  {:>5} of {:>5}", score.accuracy() * 100.0, score.right, score.all),
+        _ => {
+            writeln!(text, "{what:<44} {:>6.2} %  {:>5} of {:>5}", score.accuracy() * 100.0, score.correct, score.total)
+        }
     };
     line(&mut text, "all classes", report.overall())?;
     line(&mut text, "mask or no mask, largest of all outputs", report.mask_or_not)?;

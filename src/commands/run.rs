@@ -7,7 +7,7 @@ use anyhow::Context;
 use crate::analyse::Analyser;
 use crate::capture::{SourceInfo, SourceSpec};
 use crate::cli::{ProgressArg, RunArgs};
-use crate::config::{RunConfig, has_display};
+use crate::config::RunConfig;
 use crate::draw::Annotator;
 use crate::exit_code::ExitCode;
 use crate::model::device;
@@ -24,12 +24,12 @@ use crate::threads;
 ///
 /// When the command line cannot be carried out; what goes wrong later is logged, and shows in the exit code.
 pub fn run(args: &RunArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
-    let config = RunConfig::new(args, has_display())?;
+    let config = RunConfig::new(args)?;
     threads::size_pools(config.threads);
     let device = device::resolve(config.device)?;
     let analyser = Analyser::load(&config.model, device, config.analysis)?;
     let annotator = Annotator::new()?;
-    let sinks = open_sinks(&config)?;
+    let sinks = open_sinks(&config, shutdown)?;
     if sinks.is_empty() {
         tracing::info!("no output asked for: only the summary will be shown (see --save, --events, --show)");
     }
@@ -47,7 +47,7 @@ pub fn run(args: &RunArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     Ok(summary.exit_code())
 }
 
-fn open_sinks(config: &RunConfig) -> anyhow::Result<Vec<Box<dyn Sink>>> {
+fn open_sinks(config: &RunConfig, shutdown: &Shutdown) -> anyhow::Result<Vec<Box<dyn Sink>>> {
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
     #[cfg(feature = "gstreamer")]
     if let Some(target) = &config.save {
@@ -59,7 +59,7 @@ fn open_sinks(config: &RunConfig) -> anyhow::Result<Vec<Box<dyn Sink>>> {
     }
     #[cfg(feature = "opencv")]
     if config.show {
-        sinks.push(Box::<crate::sinks::window::Window>::default());
+        sinks.push(Box::new(crate::sinks::window::Window::new(shutdown.clone())));
     }
     Ok(sinks)
 }
@@ -70,20 +70,24 @@ struct Display {
     limit: Option<u64>,
     /// A bar for each source that has more than one frame.
     sources: BTreeMap<usize, Progress>,
-    /// One bar for all pictures.
+    /// Which sources are single pictures, and one bar for all of them.
+    is_picture: Vec<bool>,
     pictures: Progress,
     pictures_done: u64,
 }
 
 impl Display {
     fn new(when: ProgressArg, run: &RunSettings) -> Self {
-        let pictures = run.sources.iter().filter(|source| matches!(source.spec, SourceSpec::Image(_))).count() as u64;
+        let is_picture: Vec<bool> =
+            run.sources.iter().map(|source| matches!(source.spec, SourceSpec::Image(_))).collect();
+        let pictures = is_picture.iter().filter(|is_picture| **is_picture).count() as u64;
         // A bar for a single picture would be gone before it is seen.
         let pictures_when = if pictures > 1 { when } else { ProgressArg::Never };
         Self {
             when,
             limit: run.limit,
             sources: BTreeMap::new(),
+            is_picture,
             pictures: Progress::new(pictures_when, "pictures", Some(pictures), "pictures"),
             pictures_done: 0,
         }
@@ -96,7 +100,7 @@ impl Observer for Display {
             (Some(count), Some(limit)) => Some(count.min(limit)),
             (count, limit) => count.or(limit),
         };
-        if info.frame_count != Some(1) {
+        if !self.is_picture[source] {
             self.sources.insert(source, Progress::new(self.when, &info.name, total, "frames"));
         }
     }
@@ -108,12 +112,12 @@ impl Observer for Display {
     }
 
     fn closed(&mut self, source: usize) {
-        match self.sources.remove(&source) {
-            Some(progress) => progress.finish(),
-            None => {
-                self.pictures_done += 1;
-                self.pictures.update(self.pictures_done, "");
-            }
+        if let Some(progress) = self.sources.remove(&source) {
+            progress.finish();
+        }
+        if self.is_picture[source] {
+            self.pictures_done += 1;
+            self.pictures.update(self.pictures_done, "");
         }
     }
 

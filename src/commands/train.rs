@@ -56,15 +56,16 @@ pub fn run(args: &TrainArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
             tracing::warn!("  {reason}");
         }
     }
-    match outcome.best {
-        Some((epoch, accuracy)) => println!(
-            "{}: the model of epoch {epoch}, {:.2} % right on val (mean over the classes); log in {}",
+    let text = match outcome.best {
+        Some((epoch, accuracy)) => format!(
+            "{}: the model of epoch {epoch}, {:.2} % right on val (mean over the classes); log in {}\n",
             settings.out.display(),
             accuracy * 100.0,
             outcome.log.display()
         ),
-        None => println!("no epoch was completed, so there is no model; log in {}", outcome.log.display()),
-    }
+        None => format!("no epoch was completed, so there is no model; log in {}\n", outcome.log.display()),
+    };
+    super::print(text.as_bytes())?;
     Ok(if outcome.interrupted { ExitCode::Interrupted } else { ExitCode::Done })
 }
 
@@ -102,8 +103,9 @@ impl Observer for Display<'_> {
         tracing::info!("train: {:?}, val: {:?}", train.count_by_class(), val.count_by_class());
     }
 
-    fn batch(&mut self, epoch: u32, done: usize, total: usize, loss: f64) -> ControlFlow<()> {
-        self.show(format!("epoch {epoch}/{}", self.epochs), done, total, &format!("loss {loss:.3}"))
+    fn batch(&mut self, epoch: u32, done: usize, total: usize, loss: Option<f64>) -> ControlFlow<()> {
+        let loss = loss.map_or_else(String::new, |loss| format!("loss {loss:.3}"));
+        self.show(format!("epoch {epoch}/{}", self.epochs), done, total, &loss)
     }
 
     fn validating(&mut self, done: usize, total: usize) -> ControlFlow<()> {

@@ -32,6 +32,8 @@ pub struct Request {
 
 /// Batches that a thread may have ready before they are used.
 const READY_BATCHES: usize = 2;
+/// More threads than this hold more pictures in memory than any network uses up in time.
+const MAX_THREADS: usize = 16;
 
 /// Loads `requests` in batches of `batch_size` on `threads` threads and hands them to `consume` in order, on the
 /// calling thread, until they are used up or `consume` fails.
@@ -49,7 +51,7 @@ pub fn load<E: From<DatasetError>>(
     mut consume: impl FnMut(Batch) -> Result<(), E>,
 ) -> Result<(), E> {
     let batches: Vec<&[Request]> = requests.chunks(batch_size).collect();
-    let threads = threads.clamp(1, batches.len().max(1));
+    let threads = threads.clamp(1, batches.len().clamp(1, MAX_THREADS));
     std::thread::scope(|scope| {
         let mut receivers: Vec<Receiver<Batch>> = Vec::with_capacity(threads);
         for first in 0..threads {

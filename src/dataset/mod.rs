@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::capture::stills::has_image_extension;
+use crate::exit_code::ExitCode;
 
 /// What can be wrong with a data set.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,16 @@ pub enum DatasetError {
     /// A loader thread cannot be started.
     #[error("cannot start a loader thread: {0}")]
     Thread(std::io::Error),
+}
+
+impl DatasetError {
+    /// What the process tells its caller when this ends it.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Unlistable { .. } | Self::NoImages(_) | Self::Classes(_) | Self::AllUnreadable(_) => ExitCode::Input,
+            Self::Thread(_) => ExitCode::Failed,
+        }
+    }
 }
 
 /// Pictures of one class folder after another.

@@ -8,6 +8,7 @@ use ndarray::Array2;
 
 use crate::dataset::loader::{self, Request};
 use crate::dataset::{Dataset, DatasetError, source_of};
+use crate::exit_code::ExitCode;
 use crate::labels::{MASK, NO_MASK, argmax};
 use crate::model::ModelError;
 use crate::model::engine::Engine;
@@ -17,20 +18,20 @@ use crate::model::preprocess::squeeze;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Score {
     /// Answered right.
-    pub right: u64,
+    pub correct: u64,
     /// Asked.
-    pub all: u64,
+    pub total: u64,
 }
 
 impl Score {
     /// Share of right answers, NaN where none was asked.
     pub fn accuracy(self) -> f64 {
-        self.right as f64 / self.all as f64
+        self.correct as f64 / self.total as f64
     }
 
-    fn count(&mut self, right: bool) {
-        self.right += u64::from(right);
-        self.all += 1;
+    fn count(&mut self, correct: bool) {
+        self.correct += u64::from(correct);
+        self.total += 1;
     }
 }
 
@@ -56,12 +57,12 @@ pub struct Report {
 impl Report {
     /// Over all classes.
     pub fn overall(&self) -> Score {
-        Score { right: self.confusion.diag().sum(), all: self.confusion.sum() }
+        Score { correct: self.confusion.diag().sum(), total: self.confusion.sum() }
     }
 
     /// Over the pictures of one class.
     pub fn of_class(&self, class: usize) -> Score {
-        Score { right: self.confusion[[class, class]], all: self.confusion.row(class).sum() }
+        Score { correct: self.confusion[[class, class]], total: self.confusion.row(class).sum() }
     }
 }
 
@@ -86,6 +87,17 @@ pub enum EvaluateError {
     /// The network.
     #[error(transparent)]
     Model(#[from] ModelError),
+}
+
+impl EvaluateError {
+    /// What the process tells its caller when this ends it.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Interrupted => ExitCode::Interrupted,
+            Self::Dataset(error) => error.exit_code(),
+            Self::Model(error) => error.exit_code(),
+        }
+    }
 }
 
 /// Classifies every picture of a folder of class folders. `observe` is told how many of how many are done.
@@ -154,5 +166,8 @@ pub fn evaluate(
             ControlFlow::Break(()) => Err(EvaluateError::Interrupted),
         }
     })?;
-    Ok(report)
+    match report.unreadable.first() {
+        Some((_, reason)) if report.confusion.sum() == 0 => Err(DatasetError::AllUnreadable(reason.clone()).into()),
+        _ => Ok(report),
+    }
 }

@@ -16,8 +16,8 @@ pub fn normalise(map: &Array2<f32>) -> Array2<f32> {
 /// Bilinear enlargement to (rows, columns), pixel centres aligned as OpenCV and libtorch do it
 /// (`align_corners = false`).
 pub fn enlarge(map: &Array2<f32>, rows: usize, columns: usize) -> Array2<f32> {
-    let vertical = taps(map.nrows(), rows);
-    let horizontal = taps(map.ncols(), columns);
+    let vertical = bilinear_weights(map.nrows(), rows);
+    let horizontal = bilinear_weights(map.ncols(), columns);
     Array2::from_shape_fn((rows, columns), |(row, column)| {
         let (top, bottom, down) = vertical[row];
         let (left, right, along) = horizontal[column];
@@ -28,7 +28,7 @@ pub fn enlarge(map: &Array2<f32>, rows: usize, columns: usize) -> Array2<f32> {
 }
 
 /// For each place of the target: the two places of the source between which it lies, and how far along.
-pub(crate) fn taps(source: usize, target: usize) -> Vec<(usize, usize, f32)> {
+pub(crate) fn bilinear_weights(source: usize, target: usize) -> Vec<(usize, usize, f32)> {
     let scale = source as f32 / target as f32;
     (0..target)
         .map(|place| {

@@ -6,7 +6,7 @@
 //!
 //! Only a model file can run; all three can be the start of a training.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,10 @@ use super::weights::Weights;
 const METADATA_KEY: &str = "maskwatch";
 const ARCHITECTURE: &str = "resnet18";
 const TAP: &str = "layer4";
+/// Side of the training pictures in pixels, as in the paper.
+pub const INPUT_SIZE: u32 = 224;
+/// Beyond any use of a ResNet18; keeps a damaged description from asking for all memory.
+const MAX_INPUT_SIZE: u32 = 2048;
 
 /// What a model file says of itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -123,12 +127,26 @@ pub struct Initial {
 /// When the file cannot be read or fits no kind; a missing, unknown or mis-shaped parameter is named.
 pub fn load_initial(path: &Path, classes: i64, device: Device) -> Result<Initial, ModelError> {
     let Weights { mut tensors, metadata } = Weights::read(path)?;
-    let described = describe(path, &metadata)?.is_some();
+    let description = describe(path, &metadata)?;
+    if let Some(description) = description.as_ref().filter(|description| {
+        description.input_size != INPUT_SIZE || description.normalisation != Normalisation::IMAGENET
+    }) {
+        let reason = format!(
+            "it takes pictures of {0}x{0} pixels or another normalisation; trainings use {INPUT_SIZE}x{INPUT_SIZE} and ImageNet's",
+            description.input_size
+        );
+        return Err(ModelError::invalid(path, reason));
+    }
+    let described = description.is_some();
     let partial = !described && !tensors.contains_key("bn1.weight") && tensors.contains_key("conv1.bias");
     for replaced in ["fc.weight", "fc.bias"] {
         tensors.remove(replaced);
     }
+    if partial {
+        refuse_half_layers(path, &tensors)?;
+    }
     let mut random = Vec::new();
+    let mut folded = BTreeSet::new();
     let network = ResNet18::assemble(classes, &mut |name, shape| {
         let tensor = match tensors.remove(name) {
             Some(tensor) => fitting(path, name, tensor, shape)?,
@@ -136,8 +154,8 @@ pub fn load_initial(path: &Path, classes: i64, device: Device) -> Result<Initial
                 random.push(name.to_owned());
                 new_linear(shape)?
             }
-            None if partial => match unfolded(name, &mut tensors) {
-                Some(tensor) => fitting(path, name, tensor?, shape)?,
+            None if partial => match unfolded(path, name, &tensors, &mut folded)? {
+                Some(tensor) => fitting(path, name, tensor, shape)?,
                 // Statistics of batch norm and the like start at their neutral values; nothing random about them.
                 None => new_layer(name, shape, &mut random)?,
             },
@@ -145,7 +163,7 @@ pub fn load_initial(path: &Path, classes: i64, device: Device) -> Result<Initial
         };
         tensor.f_to_device(device).map_err(ModelError::from)
     })?;
-    refuse_unknown(path, tensors.keys())?;
+    refuse_unknown(path, tensors.keys().filter(|name| !folded.contains(*name)))?;
     let kind = match (described, partial) {
         (true, _) => "model file",
         (_, true) => "partial state dict, batch normalisation folded",
@@ -165,8 +183,17 @@ fn describe(path: &Path, metadata: &HashMap<String, String>) -> Result<Option<Mo
         );
         return Err(ModelError::invalid(path, reason));
     }
-    if description.classes.len() < 2 || description.input_size < 32 {
-        return Err(ModelError::invalid(path, "its description needs at least two classes and an input of 32 pixels"));
+    let classes: BTreeSet<&String> = description.classes.iter().collect();
+    if classes.len() < 2 || classes.len() < description.classes.len() {
+        return Err(ModelError::invalid(path, "its description needs at least two classes, each named once"));
+    }
+    if !(32..=MAX_INPUT_SIZE).contains(&description.input_size) {
+        let reason = format!("its input of {} pixels is not between 32 and {MAX_INPUT_SIZE}", description.input_size);
+        return Err(ModelError::invalid(path, reason));
+    }
+    let Normalisation { mean, std } = description.normalisation;
+    if mean.iter().chain(&std).any(|value| !value.is_finite()) || std.iter().any(|&value| value <= 0.0) {
+        return Err(ModelError::invalid(path, "its normalisation needs finite means and positive standard deviations"));
     }
     Ok(Some(description))
 }
@@ -189,13 +216,15 @@ fn refuse_unknown<'a>(path: &Path, mut left: impl Iterator<Item = &'a String>) -
     }
 }
 
-/// The batch-norm tensor that makes "normalise" mean "add the folded bias":
-/// weight sqrt(1 + eps), mean 0, variance 1 cancel each other.
+/// The batch-norm tensor that makes "normalise" mean "add the folded bias": weight sqrt(1 + eps), mean 0, variance 1
+/// cancel each other. `None` where the layer is not in the file at all. Notes the bias as `folded`.
 fn unfolded(
+    path: &Path,
     name: &str,
-    tensors: &mut std::collections::BTreeMap<String, Tensor>,
-) -> Option<Result<Tensor, tch::TchError>> {
-    let (layer, field) = name.rsplit_once('.')?;
+    tensors: &BTreeMap<String, Tensor>,
+    folded: &mut BTreeSet<String>,
+) -> Result<Option<Tensor>, ModelError> {
+    let Some((layer, field)) = name.rsplit_once('.') else { return Ok(None) };
     let (block, bn) = match layer.rsplit_once('.') {
         Some((block, bn)) => (format!("{block}."), bn),
         None => (String::new(), layer),
@@ -204,18 +233,33 @@ fn unfolded(
         "bn1" => "conv1",
         "bn2" => "conv2",
         "1" => "0", // downsample.1 normalises downsample.0
-        _ => return None,
+        _ => return Ok(None),
     };
     let bias_name = format!("{block}{convolution}.bias");
-    let bias = tensors.get(&bias_name)?;
-    Some(match field {
-        "weight" => bias.f_full_like((1.0 + BATCH_NORM_EPS).sqrt()),
-        "running_mean" => bias.f_zeros_like(),
-        // Last in the order of assembly, so the bias is not needed any more.
-        "running_var" => bias.f_ones_like().inspect(|_| drop(tensors.remove(&bias_name))),
-        "bias" => Ok(bias.shallow_clone()),
-        _ => return None,
-    })
+    let Some(bias) = tensors.get(&bias_name) else { return Ok(None) };
+    folded.insert(bias_name);
+    Ok(Some(match field {
+        "weight" => bias.f_full_like((1.0 + BATCH_NORM_EPS).sqrt())?,
+        "running_mean" => bias.f_zeros_like()?,
+        "running_var" => bias.f_ones_like()?,
+        "bias" => bias.shallow_clone(),
+        _ => return Err(missing(path, name)),
+    }))
+}
+
+/// In a partial file, a convolution has both its weight and its folded bias, or neither.
+fn refuse_half_layers(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), ModelError> {
+    for name in tensors.keys() {
+        let counterpart = match name.rsplit_once('.') {
+            Some((layer, "weight")) => format!("{layer}.bias"),
+            Some((layer, "bias")) => format!("{layer}.weight"),
+            _ => continue,
+        };
+        if !tensors.contains_key(&counterpart) {
+            return Err(missing(path, &counterpart));
+        }
+    }
+    Ok(())
 }
 
 /// He initialisation as torchvision's ResNet uses it (normal, by the number of outputs); batch norm neutral.

@@ -16,6 +16,8 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+use crate::exit_code::ExitCode;
+
 /// What can go wrong between a weights file and a forward pass.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
@@ -52,6 +54,14 @@ pub enum ModelError {
 }
 
 impl ModelError {
+    /// What the process tells its caller when this ends it.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Unreadable { .. } | Self::Invalid { .. } => ExitCode::Input,
+            Self::Unwritable { .. } | Self::Device(_) | Self::Torch(_) => ExitCode::Failed,
+        }
+    }
+
     pub(crate) fn invalid(path: &Path, reason: impl Into<String>) -> Self {
         Self::Invalid { path: path.to_owned(), reason: reason.into() }
     }

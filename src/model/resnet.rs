@@ -3,6 +3,8 @@
 //! The parameter names equal torchvision's `resnet18`, so that its checkpoints load as they are. The forward pass
 //! is written with the fallible calls of `tch` throughout: a libtorch failure is an error, never a panic.
 
+use std::fmt;
+
 use tch::{Kind, TchError, Tensor};
 
 /// torchvision's default of `BatchNorm2d`.
@@ -30,6 +32,18 @@ pub enum Stage {
 impl Stage {
     /// All stages, first to last.
     pub const ALL: [Self; 5] = [Self::Stem, Self::Layer1, Self::Layer2, Self::Layer3, Self::Layer4];
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stem => "stem",
+            Self::Layer1 => "layer1",
+            Self::Layer2 => "layer2",
+            Self::Layer3 => "layer3",
+            Self::Layer4 => "layer4",
+        })
+    }
 }
 
 /// The network. Data layout everywhere is batch, channel, row, column (NCHW).

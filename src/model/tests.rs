@@ -128,6 +128,15 @@ fn a_failed_save_leaves_the_earlier_model() {
     let network = assemble(&state_dict(&store), 2);
     let description =
         ModelDescription::new(vec!["a".into(), "b".into()], 224, Normalisation::IMAGENET, serde_json::Value::Null);
+    let folder = Folder::new();
+    Model::save(&folder.file(), &description, &network).unwrap();
+    let before = std::fs::read(folder.file()).unwrap();
+    // Beyond half precision, so that nothing can be written.
+    let _huge = tch::no_grad(|| network.class_weights().shallow_clone().fill_(1e6));
+    let error = Model::save(&folder.file(), &description, &network).unwrap_err();
+    assert!(error.to_string().contains("fc.weight has values beyond half precision"), "{error}");
+    assert_eq!(std::fs::read(folder.file()).unwrap(), before);
+    let _small = tch::no_grad(|| network.class_weights().shallow_clone().fill_(1.0));
     let error = Model::save(Path::new("/nonexistent/model.safetensors"), &description, &network).unwrap_err();
     assert!(error.to_string().contains("cannot write the model /nonexistent/model.safetensors"), "{error}");
 }
@@ -196,6 +205,17 @@ fn a_folded_checkpoint_computes_what_the_unfolded_one_does() {
     let expected = up_to_layer3(&unfolded);
     assert!(largest_difference(&up_to_layer3(&initial.network), &expected) < 1e-4 * expected.max().double_value(&[]));
     assert!(Model::load(&folder.file(), Device::Cpu).is_err(), "a partial file cannot run");
+
+    for dropped in ["layer2.1.conv1.bias", "layer2.1.conv1.weight"] {
+        let half: Named = folded
+            .iter()
+            .filter(|(name, _)| name != dropped)
+            .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
+            .collect();
+        write(&folder.file(), &half, None);
+        let error = load_initial(&folder.file(), 2, Device::Cpu).unwrap_err().to_string();
+        assert!(error.contains(&format!("{dropped} is missing")), "{error}");
+    }
 }
 
 /// Makes a checkpoint wrong in one way.

@@ -63,6 +63,10 @@ impl Weights {
         let mut halves = Vec::with_capacity(tensors.len());
         for (name, tensor) in tensors {
             let half = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Half)?.f_contiguous()?;
+            if half.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+                let reason = format!("parameter {name} has values beyond half precision; lower the learning rate");
+                return Err(ModelError::invalid(path, reason));
+            }
             let mut bytes = vec![0; half.numel() * 2];
             half.f_copy_data_u8(&mut bytes, half.numel())?;
             let shape: Vec<usize> = half.size().iter().map(|&size| size.unsigned_abs() as usize).collect();

@@ -1,11 +1,15 @@
-//! The channel between a capture thread and inference, in its two policies.
+//! The channel between a capture thread and inference, with its two ways of sending.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError, bounded};
 
 use crate::shutdown::Shutdown;
+
+/// How often a sender that waits looks whether there is still somebody to wait for.
+const POLL: Duration = Duration::from_millis(50);
 
 /// Where inference takes frames from.
 #[derive(Debug)]
@@ -16,91 +20,69 @@ pub struct Feed<T> {
 
 /// Where a capture thread puts frames.
 #[derive(Debug)]
-pub enum FeedSender<T> {
-    /// Waits while the channel is full: no frame is lost.
-    EveryFrame(Sender<T>),
-    /// Replaces the frame that nobody has taken yet: never behind.
-    NewestFrame {
-        /// A channel of one place.
-        sender: Sender<T>,
-        /// Takes back what is to be replaced.
-        displaced: Receiver<T>,
-        /// How many were replaced.
-        dropped: Arc<AtomicU64>,
-        /// Tells that nobody takes frames any more, which a sender that holds a receiver cannot see.
-        shutdown: Shutdown,
-    },
+pub struct FeedSender<T> {
+    sender: Sender<T>,
+    /// Takes back what is to be replaced.
+    displaced: Receiver<T>,
+    dropped: Arc<AtomicU64>,
+    /// Tells that nobody takes frames any more, which a sender that holds a receiver cannot see.
+    shutdown: Shutdown,
 }
 
 /// Nobody takes frames any more.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Closed;
 
+/// A channel of so many places. With one place, [`FeedSender::send_newest`] keeps exactly the newest frame.
+pub fn feed<T>(places: usize, shutdown: &Shutdown) -> (FeedSender<T>, Feed<T>) {
+    let (sender, receiver) = bounded(places);
+    let dropped = Arc::<AtomicU64>::default();
+    let feed = Feed { receiver: receiver.clone(), dropped: Arc::clone(&dropped) };
+    (FeedSender { sender, displaced: receiver, dropped, shutdown: shutdown.clone() }, feed)
+}
+
 impl<T> Feed<T> {
-    /// For recorded sources: back-pressure.
-    pub fn every_frame(places: usize) -> (FeedSender<T>, Self) {
-        let (sender, receiver) = bounded(places);
-        (FeedSender::EveryFrame(sender), Self { receiver, dropped: Arc::default() })
-    }
-
-    /// For live sources: the newest frame only.
-    pub fn newest_frame(shutdown: Shutdown) -> (FeedSender<T>, Self) {
-        let (sender, receiver) = bounded(1);
-        let dropped = Arc::<AtomicU64>::default();
-        let feed = Self { receiver: receiver.clone(), dropped: dropped.clone() };
-        (FeedSender::NewestFrame { sender, displaced: receiver, dropped, shutdown }, feed)
-    }
-
     /// Counts the frames that were replaced before anybody took them.
-    pub fn dropped(&self) -> Arc<AtomicU64> {
-        self.dropped.clone()
+    pub(super) fn dropped(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.dropped)
     }
 }
 
 impl<T> FeedSender<T> {
-    /// Passes a frame on.
+    /// For live sources: replaces the oldest frame that nobody has taken yet, so that the consumer is never behind.
     ///
     /// # Errors
     ///
     /// When nobody takes frames any more.
-    pub fn send(&self, frame: T) -> Result<(), Closed> {
-        match self {
-            Self::EveryFrame(sender) => sender.send(frame).map_err(|_| Closed),
-            Self::NewestFrame { sender, displaced, dropped, shutdown } => {
-                let mut frame = frame;
-                while !shutdown.is_requested() {
-                    match sender.try_send(frame) {
-                        Ok(()) => return Ok(()),
-                        Err(TrySendError::Disconnected(_)) => return Err(Closed),
-                        Err(TrySendError::Full(refused)) => {
-                            frame = refused;
-                            // Inference may have taken it in between; then there is room now.
-                            dropped.fetch_add(u64::from(displaced.try_recv().is_ok()), Ordering::Relaxed);
-                        }
-                    }
+    pub fn send_newest(&self, frame: T) -> Result<(), Closed> {
+        let mut frame = frame;
+        while !self.shutdown.is_requested() {
+            match self.sender.try_send(frame) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Disconnected(_)) => return Err(Closed),
+                Err(TrySendError::Full(refused)) => {
+                    frame = refused;
+                    // Inference may have taken one in between; then there is room now.
+                    self.dropped.fetch_add(u64::from(self.displaced.try_recv().is_ok()), Ordering::Relaxed);
                 }
-                Err(Closed)
             }
         }
+        Err(Closed)
     }
 
-    /// Passes the last message of a source on, which is never replaced.
+    /// For recorded sources, and for the last message of any: waits while the channel is full, so that nothing is lost.
     ///
     /// # Errors
     ///
     /// When nobody takes frames any more.
-    pub fn close(&self, last: T) -> Result<(), Closed> {
-        match self {
-            Self::EveryFrame(sender) => sender.send(last).map_err(|_| Closed),
-            Self::NewestFrame { sender, shutdown, .. } => {
-                let mut last = last;
-                loop {
-                    match sender.send_timeout(last, std::time::Duration::from_millis(50)) {
-                        Ok(()) => return Ok(()),
-                        Err(error) if error.is_disconnected() || shutdown.is_requested() => return Err(Closed),
-                        Err(error) => last = error.into_inner(),
-                    }
-                }
+    pub fn send_waiting(&self, frame: T) -> Result<(), Closed> {
+        let mut frame = frame;
+        loop {
+            match self.sender.send_timeout(frame, POLL) {
+                Ok(()) => return Ok(()),
+                Err(SendTimeoutError::Disconnected(_)) => return Err(Closed),
+                Err(SendTimeoutError::Timeout(_)) if self.shutdown.is_requested() => return Err(Closed),
+                Err(SendTimeoutError::Timeout(refused)) => frame = refused,
             }
         }
     }
@@ -112,15 +94,15 @@ mod tests {
 
     #[test]
     fn the_newest_frame_displaces_the_one_before() {
-        let (sender, feed) = Feed::newest_frame(Shutdown::default());
+        let (sender, feed) = feed(1, &Shutdown::default());
         for frame in 0..5 {
-            sender.send(frame).unwrap();
+            sender.send_newest(frame).unwrap();
         }
         assert_eq!(feed.receiver.try_recv(), Ok(4));
         assert_eq!(feed.dropped().load(Ordering::Relaxed), 4);
-        sender.send(5).unwrap();
+        sender.send_newest(5).unwrap();
         std::thread::scope(|scope| {
-            scope.spawn(|| sender.close(-1).unwrap());
+            scope.spawn(|| sender.send_waiting(-1).unwrap());
             assert_eq!(feed.receiver.recv(), Ok(5), "what comes last waits for its turn");
             assert_eq!(feed.receiver.recv(), Ok(-1));
         });
@@ -129,9 +111,9 @@ mod tests {
 
     #[test]
     fn no_frame_of_a_recording_is_lost() {
-        let (sender, feed) = Feed::every_frame(2);
+        let (sender, feed) = feed(2, &Shutdown::default());
         let taken: Vec<i32> = std::thread::scope(|scope| {
-            scope.spawn(move || (0..100).for_each(|frame| sender.send(frame).unwrap()));
+            scope.spawn(move || (0..100).for_each(|frame| sender.send_waiting(frame).unwrap()));
             feed.receiver.iter().inspect(|_| std::thread::yield_now()).collect()
         });
         assert_eq!(taken, (0..100).collect::<Vec<_>>());
@@ -141,11 +123,11 @@ mod tests {
     #[test]
     fn a_shutdown_frees_a_sender_that_nobody_listens_to() {
         let shutdown = Shutdown::default();
-        let (sender, feed) = Feed::newest_frame(shutdown.clone());
+        let (sender, feed) = feed(1, &shutdown);
         drop(feed);
-        sender.send(1).unwrap();
+        sender.send_newest(1).unwrap();
         shutdown.request();
-        assert_eq!(sender.send(2), Err(Closed));
-        assert_eq!(sender.close(3), Err(Closed));
+        assert_eq!(sender.send_newest(2), Err(Closed));
+        assert_eq!(sender.send_waiting(3), Err(Closed));
     }
 }

@@ -25,7 +25,7 @@ use crate::draw::Annotator;
 use crate::exit_code::ExitCode;
 use crate::shutdown::Shutdown;
 use crate::sinks::{Sink, SinkError};
-use feed::Feed;
+use feed::{Feed, feed};
 use summary::Summary;
 
 /// Frames that may wait between two stages.
@@ -104,10 +104,7 @@ pub enum Problem {
 
 impl Problem {
     fn panic(stage: &str, panic: &(dyn Any + Send)) -> Self {
-        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let message =
-            text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned());
-        Self::Panic { stage: stage.to_owned(), message }
+        Self::Panic { stage: stage.to_owned(), message: panic_message(panic) }
     }
 
     /// The exit code that it alone would cause.
@@ -132,13 +129,12 @@ pub fn run(
 ) -> Summary {
     let started = Instant::now();
     let classes = analyser.classes().to_vec();
-    let (recorded, live): (Vec<_>, Vec<_>) = settings
-        .sources
-        .iter()
-        .enumerate()
-        .partition(|(_, source)| settings.policy.unwrap_or(source.spec.policy()) == Policy::Recorded);
+    // What ends by itself is played one after another; what may never end has a thread of its own.
+    let (endless, ending): (Vec<_>, Vec<_>) =
+        settings.sources.iter().enumerate().partition(|(_, source)| source.spec.policy() == Policy::Live);
+    let shutdown = &shutdown.child();
     let capture = stages::CaptureSettings {
-        paced: settings.policy == Some(Policy::Live),
+        policy: settings.policy,
         limit: settings.limit,
         open_options: &settings.open_options,
         shutdown,
@@ -147,13 +143,14 @@ pub fn run(
     std::thread::scope(|scope| {
         let mut threads = Threads { scope, shutdown, handles: Vec::new(), problems: Vec::new() };
         let mut feeds = Vec::new();
-        if !recorded.is_empty() {
-            let (sender, feed) = Feed::every_frame(QUEUE);
+        if !ending.is_empty() {
+            let places = if settings.policy == Some(Policy::Live) { 1 } else { QUEUE };
+            let (sender, feed) = feed(places, shutdown);
             feeds.push(feed);
-            threads.spawn("capture".to_owned(), move || stages::capture(&recorded, &sender, capture));
+            threads.spawn("capture".to_owned(), move || stages::capture(&ending, &sender, capture));
         }
-        for source in live {
-            let (sender, feed) = Feed::newest_frame(shutdown.clone());
+        for source in endless {
+            let (sender, feed) = feed(1, shutdown);
             feeds.push(feed);
             let name = format!("capture-{}", source.1.name);
             threads.spawn(name, move || stages::capture(&[source], &sender, capture));
@@ -167,14 +164,19 @@ pub fn run(
         let panic = catch_unwind(AssertUnwindSafe(|| output.consume(&from_inference))).err();
         drop(from_inference);
         // Nothing comes any more, also where a stage in between has failed: capture need not go on.
-        let interrupted = shutdown.is_requested();
         shutdown.request();
 
         let mut problems = threads.join();
         problems.extend(panic.map(|panic| Problem::panic("output", &*panic)));
         let dropped = dropped.iter().map(|count| count.load(std::sync::atomic::Ordering::Relaxed)).sum();
-        output.finish(problems, dropped, interrupted, started.elapsed())
+        output.finish(problems, dropped, shutdown.was_signalled(), started.elapsed())
     })
+}
+
+/// The text of a caught panic.
+pub fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }
 
 /// The threads of a run.

@@ -33,8 +33,8 @@ pub(super) enum Analysed {
 
 #[derive(Clone, Copy)]
 pub(super) struct CaptureSettings<'a> {
-    /// Deliver recorded frames no earlier than their timestamps say, as a camera would.
-    pub paced: bool,
+    /// Overrides the policy that suits the source.
+    pub policy: Option<Policy>,
     pub limit: Option<u64>,
     pub open_options: &'a OpenOptions,
     pub shutdown: &'a Shutdown,
@@ -57,7 +57,7 @@ pub(super) fn capture(
             Ok(Err(error)) => Some(error),
             Err(Closed) => return None,
         };
-        if sender.close(Captured::Closed { source, error }).is_err() {
+        if sender.send_waiting(Captured::Closed { source, error }).is_err() {
             return None;
         }
     }
@@ -79,7 +79,7 @@ fn capture_one(
     let name: Arc<str> = named.name.as_str().into();
     tracing::debug!(width = info.width, height = info.height, frames = info.frame_count, "open");
     let first = Instant::now();
-    let paced = settings.paced && info.policy == Policy::Recorded;
+    let live = settings.policy.unwrap_or(info.policy) == Policy::Live;
     for _ in 0..settings.limit.unwrap_or(u64::MAX) {
         if settings.shutdown.is_requested() {
             break;
@@ -87,10 +87,12 @@ fn capture_one(
         match opened.read() {
             Ok(Some(mut frame)) => {
                 frame.source = name.clone();
-                if paced {
-                    std::thread::sleep(frame.pts.saturating_sub(first.elapsed()));
+                // A recording played live is delivered at its own speed, as a camera would.
+                if live && info.policy == Policy::Recorded {
+                    settings.shutdown.sleep(frame.pts.saturating_sub(first.elapsed()));
                 }
-                sender.send(Captured::Frame { source, info: info.clone(), frame: Box::new(frame) })?;
+                let frame = Captured::Frame { source, info: info.clone(), frame: Box::new(frame) };
+                if live { sender.send_newest(frame)? } else { sender.send_waiting(frame)? }
             }
             Ok(None) => break,
             Err(error) => return Ok(Err(error)),
@@ -185,6 +187,9 @@ impl<'a> Output<'a> {
 
     fn frame(&mut self, source: usize, info: &Arc<SourceInfo>, mut frame: Frame, analysis: &Analysis) {
         if !self.sources.contains_key(&source) {
+            // What a camera declares and what it delivers may differ.
+            let (width, height) = frame.image.dimensions();
+            let info = &Arc::new(SourceInfo { width, height, ..SourceInfo::clone(info) });
             self.observer.opened(source, info);
             self.sources.insert(source, SourceSummary::new(info));
             self.each_sink(|sink| sink.open(SourceContext { source, info }));
@@ -219,17 +224,20 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Does something with each sink; one that fails is closed for good, the others go on. When the last one has
-    /// failed, there is nothing left to run for.
+    /// Does something with each sink; one that cannot go on is given up, the others go on. When the last one is gone,
+    /// there is nothing left to run for.
     fn each_sink(&mut self, mut act: impl FnMut(&mut dyn Sink) -> Result<(), SinkError>) {
         let mut failed = Vec::new();
         let written = &mut self.summary.written;
         self.sinks.retain_mut(|sink| match act(&mut **sink) {
             Ok(()) => true,
             Err(error) => {
-                written.extend(sink.written());
+                let goes_on = !error.ends_sink();
+                if !goes_on {
+                    written.extend(sink.written());
+                }
                 failed.push(error);
-                false
+                goes_on
             }
         });
         for error in failed {

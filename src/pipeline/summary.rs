@@ -24,7 +24,7 @@ pub struct Summary {
     pub dropped: u64,
     /// Files that were completed.
     pub written: Vec<Written>,
-    /// Whether the run was asked to stop before its sources ended.
+    /// Whether a signal ended the run before its sources did.
     pub interrupted: bool,
     /// What went wrong.
     pub problems: Vec<Problem>,

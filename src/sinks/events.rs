@@ -17,6 +17,8 @@ pub struct Events {
     path: PathBuf,
     output: Output,
     lines: u64,
+    /// Whether whoever read standard output has seen enough.
+    reader_gone: bool,
     /// The line under construction; kept for its capacity.
     line: Vec<u8>,
 }
@@ -39,7 +41,7 @@ impl Events {
         } else {
             Output::File(File::create(path).map_err(|reason| SinkError::file(path, reason))?)
         };
-        Ok(Self { path: path.to_owned(), output, lines: 0, line: Vec::new() })
+        Ok(Self { path: path.to_owned(), output, lines: 0, reader_gone: false, line: Vec::new() })
     }
 }
 
@@ -61,13 +63,20 @@ impl Sink for Events {
             Output::File(file) => write_line(file, &self.line),
             Output::Standard(stdout) => stdout.write_all(&self.line).and_then(|()| stdout.flush()),
         };
-        written.map_err(|reason| SinkError::file(&self.path, reason))?;
+        match written {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => self.reader_gone = true,
+            other => other.map_err(|reason| SinkError::file(&self.path, reason))?,
+        }
         self.lines += 1;
         Ok(())
     }
 
     fn close(&mut self, _: usize) -> Result<(), SinkError> {
         Ok(())
+    }
+
+    fn wants_to_stop(&self) -> bool {
+        self.reader_gone
     }
 
     fn written(&self) -> Vec<Written> {

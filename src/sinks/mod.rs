@@ -55,6 +55,15 @@ pub enum SinkError {
 }
 
 impl SinkError {
+    /// Whether the sink is lost as a whole, rather than its output for one source.
+    pub fn ends_sink(&self) -> bool {
+        match self {
+            #[cfg(feature = "gstreamer")]
+            Self::Video(error) => error.ends_all(),
+            Self::File { .. } | Self::Window(_) => true,
+        }
+    }
+
     pub(crate) fn file(path: &Path, reason: impl Into<std::io::Error>) -> Self {
         Self::File { path: path.to_owned(), reason: reason.into() }
     }
@@ -103,7 +112,8 @@ pub trait Sink {
     ///
     /// # Errors
     ///
-    /// After an error, here or below, the sink is not used any more.
+    /// After an error that [ends the sink](SinkError::ends_sink), here or below, it is not used any more; after another
+    /// one, it ignores the source.
     fn open(&mut self, source: SourceContext) -> Result<(), SinkError>;
 
     /// Takes a finding.
@@ -113,7 +123,7 @@ pub trait Sink {
     /// When it cannot be written.
     fn write(&mut self, finding: &Finding) -> Result<(), SinkError>;
 
-    /// A source is over: its files are completed. Called for a source already closed, it does nothing.
+    /// A source is over: its files are completed. Called for a source closed already or never opened, it does nothing.
     ///
     /// # Errors
     ///

@@ -99,7 +99,10 @@ impl Sink for Save {
 
     fn write(&mut self, finding: &Finding) -> Result<(), SinkError> {
         if let Some((_, video)) = self.videos.get_mut(&finding.source) {
-            video.write(finding.frame.image.clone(), finding.frame.pts)?;
+            if let Err(error) = video.write(finding.frame.image.clone(), finding.frame.pts) {
+                self.videos.remove(&finding.source);
+                return Err(error.into());
+            }
         } else if let SourceSpec::Image(path) = &self.sources[finding.source] {
             let path = path.clone();
             self.save_picture(&path, finding)?;

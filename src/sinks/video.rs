@@ -133,7 +133,8 @@ impl VideoWriter {
     /// read is no error.
     pub fn create(settings: &VideoSettings) -> Result<Self, VideoError> {
         if settings.width.min(settings.height) < SMALLEST_PX {
-            return Err(VideoError::encoder("x264 needs frames of at least 16 by 16 pixels"));
+            let VideoSettings { width, height, .. } = *settings;
+            return Err(VideoError::TooSmall { path: settings.path.clone(), width, height });
         }
         check_encoder()?;
         // GStreamer would notice too, but not say why.
@@ -205,10 +206,14 @@ impl VideoWriter {
         }
         let expected = (self.settings.width, self.settings.height);
         if image.dimensions() != expected {
-            return Err(VideoError::FrameSize { expected, actual: image.dimensions() });
+            return Err(VideoError::FrameSize {
+                path: self.settings.path.clone(),
+                expected,
+                actual: image.dimensions(),
+            });
         }
         if let Some(previous) = self.last_pts.filter(|previous| pts <= *previous) {
-            return Err(VideoError::Timestamp { pts, previous });
+            return Err(VideoError::Timestamp { path: self.settings.path.clone(), pts, previous });
         }
         let result = self.wait_for_room().and_then(|()| self.push(image, pts));
         self.given_up = result.is_err();

@@ -39,12 +39,10 @@ impl Augmentation {
         let aspect = rng.random_range(-MAX_ASPECT.ln()..=MAX_ASPECT.ln()).exp();
         let width = full_width * (area * aspect).sqrt().min(1.0);
         let height = full_height * (area / aspect).sqrt().min(1.0);
-        Some(Crop {
-            left: (full_width - width) * rng.random::<f64>(),
-            top: (full_height - height) * rng.random::<f64>(),
-            width,
-            height,
-        })
+        let left = (full_width - width) * rng.random::<f64>();
+        let top = (full_height - height) * rng.random::<f64>();
+        // Rounding must not carry the far edges outside.
+        Some(Crop { left, top, width: width.min(full_width - left), height: height.min(full_height - top) })
     }
 }
 
@@ -62,8 +60,8 @@ mod tests {
             let image = RgbImage::new(width, height);
             for _ in 0..200 {
                 let crop = augmentation.random_crop(&image, &mut rng).unwrap();
-                assert!(crop.left >= 0.0 && crop.left + crop.width <= f64::from(width) + 1e-9);
-                assert!(crop.top >= 0.0 && crop.top + crop.height <= f64::from(height) + 1e-9);
+                assert!(crop.left >= 0.0 && crop.left + crop.width <= f64::from(width));
+                assert!(crop.top >= 0.0 && crop.top + crop.height <= f64::from(height));
                 let share = crop.width * crop.height / f64::from(width * height);
                 // A crop cut off at the picture's edge keeps less than was drawn, by the aspect at most.
                 assert!(share >= 0.4 / MAX_ASPECT - 1e-9, "{share}");

@@ -16,6 +16,7 @@ pub use run::{Observer, Outcome, Settings, run};
 use std::path::PathBuf;
 
 use crate::dataset::DatasetError;
+use crate::exit_code::ExitCode;
 use crate::model::ModelError;
 
 /// What can go wrong in a training.
@@ -24,6 +25,19 @@ pub enum TrainError {
     /// The pictures.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
+    /// The place for the model makes no sense.
+    #[error("--out {0}")]
+    Output(String),
+    /// Parameters without a start would never be trained.
+    #[error(
+        "{init} does not hold {parameter}, which would stay random: freeze less (--freeze-until), or start from a complete file"
+    )]
+    FrozenNoise {
+        /// Where the training starts.
+        init: String,
+        /// The first such parameter.
+        parameter: String,
+    },
     /// The record cannot be written.
     #[error("cannot write the training log {path}: {source}; free some space or choose another path", path = .path.display())]
     Log {
@@ -46,6 +60,18 @@ pub enum TrainError {
     /// libtorch refused an operation.
     #[error(transparent)]
     Torch(ModelError),
+}
+
+impl TrainError {
+    /// What the process tells its caller when this ends it.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Dataset(error) => error.exit_code(),
+            Self::Model(error) | Self::Torch(error) => error.exit_code(),
+            Self::Output(_) | Self::FrozenNoise { .. } => ExitCode::Usage,
+            Self::Log { .. } | Self::Diverged { .. } => ExitCode::Failed,
+        }
+    }
 }
 
 impl From<tch::TchError> for TrainError {

@@ -1,9 +1,8 @@
 //! The training itself: epochs of batches, validation after each, the best model kept.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rand::SeedableRng;
@@ -19,12 +18,9 @@ use super::schedule::Schedule;
 use super::sgd::Sgd;
 use crate::dataset::loader::{self, Batch, Request};
 use crate::dataset::{Dataset, DatasetError, Picture};
-use crate::model::checkpoint::{Initial, Model, ModelDescription, load_initial};
+use crate::model::checkpoint::{INPUT_SIZE, Initial, Model, ModelDescription, load_initial};
 use crate::model::preprocess::{Normalisation, squeeze, to_input};
 use crate::model::resnet::{ResNet18, Stage, is_statistic, stage_of};
-
-/// Side of the training pictures in pixels, as in the paper.
-const INPUT_SIZE: u32 = 224;
 
 /// Everything that decides a training.
 #[derive(Debug, Clone)]
@@ -67,8 +63,8 @@ pub struct Settings {
 pub trait Observer {
     /// What the training starts from, and how many pictures of each class there are.
     fn started(&mut self, initial: &Initial, train: &Dataset, val: &Dataset);
-    /// A batch is done; `ControlFlow::Break` ends the training early.
-    fn batch(&mut self, epoch: u32, done: usize, total: usize, loss: f64) -> ControlFlow<()>;
+    /// A batch is done, with its mean loss unless none of its pictures could be read; `ControlFlow::Break` ends the training early.
+    fn batch(&mut self, epoch: u32, done: usize, total: usize, loss: Option<f64>) -> ControlFlow<()>;
     /// Validation of an epoch begins or goes on; `ControlFlow::Break` ends the training early.
     fn validating(&mut self, done: usize, total: usize) -> ControlFlow<()>;
     /// An epoch is over.
@@ -129,11 +125,18 @@ pub fn run(settings: &Settings, observer: &mut dyn Observer) -> Result<Outcome, 
         );
         return Err(DatasetError::Classes(message).into());
     }
+    if let Some(twice) =
+        classes.iter().enumerate().find_map(|(index, class)| classes[..index].contains(class).then_some(class))
+    {
+        return Err(DatasetError::Classes(format!("the class {twice} is named twice; name each class once")).into());
+    }
+    refuse_unusable_output(&settings.out)?;
     let train = Dataset::scan(&train_folder, &classes)?;
     let val = Dataset::scan(&settings.data.join("val"), &classes)?;
 
     tch::manual_seed(settings.seed as i64);
     let initial = load_initial(&settings.init, classes.len() as i64, settings.device)?;
+    refuse_frozen_noise(&initial, settings)?;
     observer.started(&initial, &train, &val);
     let log_path = settings.out.with_extension("csv");
     let mut session = Session {
@@ -165,6 +168,33 @@ pub fn run(settings: &Settings, observer: &mut dyn Observer) -> Result<Outcome, 
         }
     }
     Ok(Outcome { best: session.best, interrupted, unreadable: session.unreadable, log: log_path })
+}
+
+/// Says now what would otherwise fail after the first epoch.
+fn refuse_unusable_output(out: &Path) -> Result<(), TrainError> {
+    if out.is_dir() || out.file_name().is_none() {
+        return Err(TrainError::Output(format!("{} is a folder; give the name of a file", out.display())));
+    }
+    if out.extension().is_some_and(|extension| extension == "csv") {
+        return Err(TrainError::Output(format!(
+            "{} is where the log goes; give the model another ending",
+            out.display()
+        )));
+    }
+    Ok(())
+}
+
+/// What begins at random and is frozen stays random.
+fn refuse_frozen_noise(initial: &Initial, settings: &Settings) -> Result<(), TrainError> {
+    let frozen =
+        |name: &&String| stage_of(name).is_some_and(|stage| settings.freeze_until.is_some_and(|last| stage <= last));
+    match initial.random.iter().find(frozen) {
+        None => Ok(()),
+        Some(name) => {
+            let init = settings.init.display().to_string();
+            Err(TrainError::FrozenNoise { init, parameter: name.clone() })
+        }
+    }
 }
 
 /// Gradients flow into what comes after the last frozen stage; batch-norm statistics have none.
@@ -237,6 +267,9 @@ impl Session<'_> {
         let (train, learning_rate) = self.train_epoch(epoch, observer)?;
         let val = self.validate(observer)?;
         let accuracy = val.balanced_accuracy();
+        if !val.mean_loss().is_finite() {
+            return Err(Stop::Failed(TrainError::Diverged { epoch, loss: val.mean_loss() }));
+        }
         let is_best = self.best.is_none_or(|(_, best)| accuracy > best);
         let record = EpochRecord {
             epoch,
@@ -280,20 +313,20 @@ impl Session<'_> {
             learning_rate = settings.schedule.learning_rate(settings.learning_rate, self.step, steps);
             self.step += 1;
             let loss = self.train_batch(&batch, learning_rate, &mut tally)?;
-            if !loss.is_finite() {
+            if let Some(loss) = loss.filter(|loss| !loss.is_finite()) {
                 return Err(Stop::Failed(TrainError::Diverged { epoch, loss }));
             }
-            note_unreadable(&mut self.unreadable, batch);
+            self.unreadable.extend(batch.unreadable);
             going_on(observer.batch(epoch, done, total, loss))
         })?;
         self.refuse_all_unreadable(&tally)?;
         Ok((tally, learning_rate))
     }
 
-    fn train_batch(&mut self, batch: &Batch, learning_rate: f64, tally: &mut Tally) -> Result<f64, TrainError> {
-        // Batch normalisation has no statistics of a single picture at one position, and nothing to learn from none.
-        if batch.labels.len() < 2 {
-            return Ok(0.0);
+    /// Takes one step and gives its loss; nothing is learnt from a batch without pictures.
+    fn train_batch(&mut self, batch: &Batch, learning_rate: f64, tally: &mut Tally) -> Result<Option<f64>, TrainError> {
+        if batch.labels.is_empty() {
+            return Ok(None);
         }
         let labels = Tensor::f_from_slice(&batch.labels)?.f_to_device(self.settings.device)?;
         let mut x = to_input(&batch.images, &Normalisation::IMAGENET, self.settings.device)?;
@@ -313,7 +346,7 @@ impl Session<'_> {
         if value.is_finite() {
             self.sgd.step(&loss, learning_rate)?;
         }
-        Ok(value)
+        Ok(Some(value))
     }
 
     fn validate(&mut self, observer: &mut dyn Observer) -> Result<Tally, Stop> {
@@ -333,7 +366,7 @@ impl Session<'_> {
                 let loss = cross_entropy(&logits, &labels)?.f_double_value(&[])?;
                 tally.add(loss, &argmax(&logits)?, &batch.labels);
             }
-            note_unreadable(&mut self.unreadable, batch);
+            self.unreadable.extend(batch.unreadable);
             going_on(observer.validating(done, total))
         })?;
         self.refuse_all_unreadable(&tally)?;
@@ -353,7 +386,7 @@ impl Session<'_> {
             "algorithm": "transfer learning (HayCAM paper, Algorithm 1)",
             "program": concat!("maskwatch ", env!("CARGO_PKG_VERSION")),
             "init": settings.init.file_name().map(|name| name.to_string_lossy()),
-            "freeze_until": settings.freeze_until.map(|stage| format!("{stage:?}").to_lowercase()),
+            "freeze_until": settings.freeze_until.map(|stage| stage.to_string()),
             "pictures": { "train": self.train.count_by_class(), "val": self.val.count_by_class() },
             "optimiser": {
                 "name": "sgd", "learning_rate": settings.learning_rate, "schedule": settings.schedule,
@@ -362,8 +395,8 @@ impl Session<'_> {
             "augmentation": { "flip": settings.augmentation.flip, "crop_scale": settings.augmentation.crop_scale },
             "seed": settings.seed,
             "epochs": settings.epochs,
-            "pictures_per_epoch": record.pictures,
-            "best": record,
+            "pictures_per_epoch": settings.pictures_per_epoch.unwrap_or(self.train.pictures.len()),
+            "best": { "epoch": record.epoch, "val_loss": record.val_loss, "val_accuracy": record.val_accuracy },
         });
         let description =
             ModelDescription::new(self.train.classes.clone(), INPUT_SIZE, Normalisation::IMAGENET, summary);
@@ -379,15 +412,6 @@ fn going_on(flow: ControlFlow<()>) -> Result<(), Stop> {
     match flow {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(Stop::Interrupted),
-    }
-}
-
-fn note_unreadable(unreadable: &mut BTreeMap<PathBuf, String>, batch: Batch) {
-    for (path, reason) in batch.unreadable {
-        if let Entry::Vacant(new) = unreadable.entry(path) {
-            tracing::warn!("left out: {reason}");
-            new.insert(reason);
-        }
     }
 }
 

@@ -36,8 +36,11 @@ impl Sgd {
     ///
     /// When libtorch refuses.
     pub fn step(&mut self, loss: &Tensor, learning_rate: f64) -> Result<(), TchError> {
-        for parameter in &mut self.parameters {
-            parameter.zero_grad();
+        for parameter in &self.parameters {
+            let mut gradient = parameter.f_grad()?;
+            if gradient.defined() {
+                let _cleared = gradient.f_zero_()?;
+            }
         }
         loss.f_backward()?;
         let _no_gradients = tch::no_grad_guard();

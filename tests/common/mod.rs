@@ -20,6 +20,8 @@ pub fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_maskwatch"));
     // Whatever the machine has, tests see neither display nor settings of the user.
     command.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY").env_remove("MASKWATCH_LOG");
+    // Equal runs are only promised on the CPU.
+    command.env("CUDA_VISIBLE_DEVICES", "");
     command
 }
 
@@ -30,9 +32,15 @@ pub fn maskwatch<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = 
 /// Runs the program in a shell that has set a limit on the size of files, in blocks of 1024 bytes.
 pub fn maskwatch_with_file_limit(blocks: u32, arguments: &[&str]) -> Finished {
     let script = format!("ulimit -f {blocks}; exec \"$0\" \"$@\"");
-    let mut command = Command::new("bash");
-    command.args(["-c", &script, env!("CARGO_BIN_EXE_maskwatch")]).args(arguments).env_remove("DISPLAY");
-    finished(command.output().unwrap())
+    let program = program();
+    let mut shell = Command::new("bash");
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    finished(shell.args(["-c", &script]).arg(program.get_program()).args(arguments).output().unwrap())
 }
 
 pub fn finished(output: Output) -> Finished {

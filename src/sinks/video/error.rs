@@ -25,23 +25,31 @@ pub enum VideoError {
     #[error("cannot go on writing video {}: {reason}; what was written plays", path.display())]
     Write { path: PathBuf, reason: String },
     /// A frame of another size. It was left out, and writing can go on.
-    #[error("frame of {actual:?} pixels in a video of {expected:?}; start a new file")]
-    FrameSize { expected: (u32, u32), actual: (u32, u32) },
+    #[error("{} holds frames of {}x{} pixels, now one of {}x{} came; save the rest by a new run", path.display(), expected.0, expected.1, actual.0, actual.1)]
+    FrameSize { path: PathBuf, expected: (u32, u32), actual: (u32, u32) },
+    /// A video of too small frames.
+    #[error("frames of {width}x{height} pixels are too small for the H.264 of {} (16x16 at least); use --events", path.display())]
+    TooSmall { path: PathBuf, width: u32, height: u32 },
     /// A frame that is not later than the one before. It was left out, and writing can go on.
-    #[error("frame at {pts:?} follows one at {previous:?}; pass frames in order of time")]
-    Timestamp { pts: Duration, previous: Duration },
+    #[error("the time of the source goes back, from {previous:?} to {pts:?}, which {} cannot hold; save the rest by a new run", path.display())]
+    Timestamp { path: PathBuf, pts: Duration, previous: Duration },
     /// The encoder or the muxer failed.
-    #[error("encoding video failed: {reason}; try other settings")]
+    #[error("encoding video failed: {reason}; maskwatch doctor checks the encoder")]
     Encoder { reason: String },
     /// Nothing moved for 30 s.
     #[error("the video encoder or its disk made no progress for 30 s; save to another disk")]
     Stalled,
     /// An earlier call has failed for good.
-    #[error("the video was given up after an earlier error; create a new one")]
+    #[error("the video was given up after an earlier error")]
     GivenUp,
 }
 
 impl VideoError {
+    /// Whether other videos would fail, too: the disk and the encoder are the same for all.
+    pub(crate) fn ends_all(&self) -> bool {
+        !matches!(self, Self::TooSmall { .. } | Self::FrameSize { .. } | Self::Timestamp { .. } | Self::GivenUp)
+    }
+
     pub(super) fn encoder(reason: impl ToString) -> Self {
         Self::Encoder { reason: reason.to_string() }
     }
