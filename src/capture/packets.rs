@@ -11,19 +11,34 @@ use gstreamer_app::AppSink;
 const PATIENCE: Duration = Duration::from_secs(20);
 const POLL: gst::ClockTime = gst::ClockTime::from_mseconds(50);
 
+/// Packets among which the first picture shown is, however the encoder reorders them.
+const REORDERED_AT_MOST: usize = 32;
+
 /// Presentation timestamps of all pictures of a file, in the order in which they are shown, counted from the first;
 /// `None` where GStreamer cannot tell.
+#[cfg(feature = "opencv")]
 pub(super) fn presentation_times(path: &Path) -> Option<Vec<Duration>> {
+    let times = read(path, usize::MAX)?;
+    let first = *times.first()?;
+    Some(times.into_iter().map(|time| (time - first).into()).collect())
+}
+
+/// When the first picture of a file is shown, on the timeline that its audio shares; `None` where GStreamer cannot tell.
+pub(crate) fn first_presentation_time(path: &Path) -> Option<Duration> {
+    read(path, REORDERED_AT_MOST)?.first().map(|&time| time.into())
+}
+
+/// Times of the first `count` packets, sorted.
+fn read(path: &Path, count: usize) -> Option<Vec<gst::ClockTime>> {
     let (pipeline, packets) =
         build(path).inspect_err(|error| tracing::debug!("no timestamps from {}: {error}", path.display())).ok()?;
-    let times = pipeline.set_state(gst::State::Playing).ok().and_then(|_| read(&pipeline, &packets));
+    let times = pipeline.set_state(gst::State::Playing).ok().and_then(|_| pull(&pipeline, &packets, count));
     if let Err(error) = pipeline.set_state(gst::State::Null) {
         tracing::debug!("the demuxer does not stop: {error}");
     }
     let mut times = times?;
     times.sort();
-    let first = *times.first()?;
-    Some(times.into_iter().map(|time| (time - first).into()).collect())
+    Some(times)
 }
 
 fn build(path: &Path) -> Result<(gst::Pipeline, AppSink), Box<dyn std::error::Error>> {
@@ -48,20 +63,21 @@ fn build(path: &Path) -> Result<(gst::Pipeline, AppSink), Box<dyn std::error::Er
     Ok((pipeline, packets))
 }
 
-fn read(pipeline: &gst::Pipeline, packets: &AppSink) -> Option<Vec<gst::ClockTime>> {
+fn pull(pipeline: &gst::Pipeline, packets: &AppSink, count: usize) -> Option<Vec<gst::ClockTime>> {
     let started = Instant::now();
     let bus = pipeline.bus()?;
     let mut times = Vec::new();
-    while started.elapsed() < PATIENCE {
+    while times.len() < count {
         if let Some(sample) = packets.try_pull_sample(POLL) {
-            times.push(running_time(&sample)?);
+            // What lies before the first instant is decoded, but not shown.
+            times.extend(running_time(&sample));
         } else if packets.is_eos() {
-            return Some(times);
-        } else if bus.pop_filtered(&[gst::MessageType::Error]).is_some() {
+            break;
+        } else if bus.pop_filtered(&[gst::MessageType::Error]).is_some() || started.elapsed() > PATIENCE {
             return None;
         }
     }
-    None
+    Some(times)
 }
 
 /// Where a packet lies on the timeline of its file: since the first instant of it, edit lists applied; `None` if it lies

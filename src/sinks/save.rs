@@ -8,6 +8,7 @@ use image::{ImageFormat, RgbImage};
 use super::video::{AudioOutcome, VideoSettings, VideoSummary, VideoWriter};
 use super::{Finding, SaveTarget, Sink, SinkError, SourceContext, Written};
 use crate::capture::SourceSpec;
+use crate::capture::packets::first_presentation_time;
 
 /// Writes annotated copies.
 pub struct Save {
@@ -92,6 +93,8 @@ impl Sink for Save {
         };
         let path = self.path_for(&source.info.name, "mp4");
         let mut settings = VideoSettings::new(&path, source.info.width, source.info.height);
+        // Frames count from the first picture, audio from the first instant of the file.
+        settings.audio_offset = audio_from.as_deref().and_then(first_presentation_time).unwrap_or_default();
         settings.audio_from = audio_from;
         self.videos.insert(source.source, (path, VideoWriter::create(&settings)?));
         Ok(())

@@ -141,11 +141,12 @@ impl VideoWriter {
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(&settings.path);
         file.map_err(|source| VideoError::NotWritable { path: settings.path.clone(), source })?;
 
-        let (reader, audio_outcome) = match settings.audio_from.as_deref().map(AudioReader::open) {
-            None => (None, AudioOutcome::None),
-            Some(Ok(reader)) => (Some(reader), AudioOutcome::None),
-            Some(Err(outcome)) => (None, outcome),
-        };
+        let (reader, audio_outcome) =
+            match settings.audio_from.as_deref().map(|path| AudioReader::open(path, settings.audio_offset)) {
+                None => (None, AudioOutcome::None),
+                Some(Ok(reader)) => (Some(reader), AudioOutcome::None),
+                Some(Err(outcome)) => (None, outcome),
+            };
         let pipeline = build_pipeline(settings, reader.is_some())?;
         let video = app_source(&pipeline, "video")?;
         video.set_caps(Some(

@@ -70,6 +70,8 @@ pub(super) struct AudioReader {
     pipeline: gst::Pipeline,
     packets: AppSink,
     caps: gst::Caps,
+    /// Time of its file at which the video begins.
+    offset: gst::ClockTime,
     /// Pulled, but not asked for yet.
     pending: Option<gst::Sample>,
     last_pts: Option<gst::ClockTime>,
@@ -85,12 +87,12 @@ impl Drop for AudioReader {
 }
 
 impl AudioReader {
-    /// Opens the first audio stream of `path`. Needs `gst::init`.
+    /// Opens the first audio stream of `path`, whose packets are wanted from `offset` on. Needs `gst::init`.
     ///
     /// # Errors
     ///
     /// Why there is nothing to copy.
-    pub(super) fn open(path: &Path) -> Result<Self, AudioOutcome> {
+    pub(super) fn open(path: &Path, offset: Duration) -> Result<Self, AudioOutcome> {
         let mut reader = Self::build().map_err(|error| damaged(error.to_string()))?;
         let seen = Arc::new(Mutex::new(Found::default()));
         let elements = (reader.pipeline.by_name("file"), reader.pipeline.by_name("parse"));
@@ -130,6 +132,7 @@ impl AudioReader {
             (Ok(sample), _) => {
                 reader.caps = sample.caps_owned().unwrap_or_else(gst::Caps::new_empty);
                 reader.pending = Some(sample);
+                reader.offset = gst::ClockTime::try_from(offset).unwrap_or_default();
                 Ok(reader)
             }
             (Err(_), Some(caps)) if !found.linked => Err(AudioOutcome::Dropped { codec: codec_name(&caps) }),
@@ -160,6 +163,7 @@ impl AudioReader {
             pipeline,
             packets,
             caps: gst::Caps::new_empty(),
+            offset: gst::ClockTime::ZERO,
             pending: None,
             last_pts: None,
             packet_count: 0,
@@ -172,7 +176,7 @@ impl AudioReader {
         &self.caps
     }
 
-    /// The next packet that starts before `limit`, stamped on the timeline of its file; none once
+    /// The next packet that starts before `limit`, stamped on the timeline of the video; none once
     /// there is no more.
     pub(super) fn next_packet(&mut self, limit: gst::ClockTime) -> Option<gst::Buffer> {
         while self.damage.is_none() {
@@ -190,7 +194,8 @@ impl AudioReader {
             }
             // The muxer would fail on a packet without a time or with one that goes back. Before
             // zero lies what the encoder needed to start up.
-            let pts = running_time(&sample).filter(|pts| self.last_pts.is_none_or(|l| *pts > l));
+            let pts = running_time(&sample).and_then(|pts| pts.checked_sub(self.offset));
+            let pts = pts.filter(|pts| self.last_pts.is_none_or(|l| *pts > l));
             let Some(pts) = pts else {
                 continue;
             };

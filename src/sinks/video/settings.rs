@@ -1,6 +1,7 @@
 //! What the caller of the video writer chooses.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Effort of the x264 encoder: more makes smaller files rather than better pictures.
 ///
@@ -53,6 +54,8 @@ pub struct VideoSettings {
     /// A media file whose first audio stream is copied without re-encoding. It must share the
     /// timeline of the frames.
     pub audio_from: Option<PathBuf>,
+    /// Time at which the video begins on the timeline of that file.
+    pub audio_offset: Duration,
     /// Effort of the encoder.
     pub preset: Preset,
     /// Constant rate factor of x264, 0 (lossless) to 50: 18 looks like the original, 28 is coarse.
@@ -66,6 +69,15 @@ impl VideoSettings {
     /// one thread encodes 720p at 100 frames a second, and leaves the other cores alone.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>, width: u32, height: u32) -> Self {
-        Self { path: path.into(), width, height, audio_from: None, preset: Preset::default(), quality: 23, threads: 1 }
+        Self {
+            path: path.into(),
+            width,
+            height,
+            audio_from: None,
+            audio_offset: Duration::ZERO,
+            preset: Preset::default(),
+            quality: 23,
+            threads: 1,
+        }
     }
 }
