@@ -1,10 +1,11 @@
 //! Progress on standard error: a bar on a terminal, a line now and then elsewhere.
 
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::cli::ProgressArg;
 
@@ -39,15 +40,17 @@ impl Progress {
             Some(total) => BARS.add(ProgressBar::new(total)),
             None => BARS.add(ProgressBar::no_length()),
         };
-        bar.set_length(total.unwrap_or(0));
-        if total.is_none() {
-            bar.unset_length();
+        match total {
+            Some(total) => bar.set_length(total),
+            None => bar.unset_length(),
         }
-        let counted = format!("{{msg}} {{wide_bar}} {{pos}}/{{len}} {unit}  {{per_sec}}  ETA {{eta}}");
-        let endless = format!("{{msg}} {{spinner}} {{pos}} {unit}  {{per_sec}}  {{elapsed}}");
+        let counted = format!("{{msg}} {{wide_bar}} {{pos}}/{{len}} {unit}  {{rate}}  ETA {{eta}}");
+        let endless = format!("{{msg}} {{spinner}} {{pos}} {unit}  {{rate}}  {{elapsed}}");
         let template = if total.is_some() { counted } else { endless };
         // The only possible error is a typing mistake in the lines above, and then the default style will do.
-        bar.set_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let rate = |state: &ProgressState, text: &mut dyn Write| write!(text, "{:.1}/s", state.per_sec()).unwrap_or(());
+        bar.set_style(style.with_key("rate", rate));
         bar.set_message(title.to_owned());
         Self { title: title.to_owned(), bar, last_line: lines.then(Instant::now) }
     }
