@@ -95,7 +95,7 @@ pub struct RunArgs {
     #[command(flatten)]
     pub model: ModelArgs,
 
-    /// Principal components that HayCAM keeps, 1 to 48 on the model's 7x7 map; 19 in the paper
+    /// Principal components that HayCAM keeps; the model's 7x7 map has 48 at most, the paper takes 19
     #[arg(long, value_name = "N", default_value_t = PAPER_COMPONENTS, value_parser = at_least_one, help_heading = "Explanation")]
     pub components: usize,
 

@@ -1,6 +1,7 @@
 //! From what was typed to what is run: checked once, here.
 
 use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::analyse::AnalysisSettings;
@@ -183,10 +184,13 @@ fn save_target(path: &Path, sources: &[SourceSpec]) -> Result<SaveTarget, UsageE
 
 /// An output must not replace what is being read.
 fn refuse_source(output: &Path, sources: &[SourceSpec]) -> Result<(), UsageError> {
-    let Ok(output_file) = output.canonicalize() else { return Ok(()) };
+    // By device and inode, so that links are seen through.
+    let identity = |path: &Path| path.metadata().ok().map(|file| (file.dev(), file.ino()));
+    let Some(output_identity) = identity(output) else { return Ok(()) };
     let is_source = |spec: &SourceSpec| match spec {
         SourceSpec::VideoFile(path) | SourceSpec::Image(path) => {
-            path.canonicalize().is_ok_and(|path| path == output_file || path.parent() == Some(&output_file))
+            let folder = path.canonicalize().ok().and_then(|path| identity(path.parent()?));
+            identity(path) == Some(output_identity) || folder == Some(output_identity)
         }
         SourceSpec::Camera(_) | SourceSpec::Stream(_) => false,
     };
@@ -239,6 +243,9 @@ mod tests {
         let sources = [SourceSpec::VideoFile(path.clone())];
         assert!(save_target(&path, &sources).is_err());
         assert!(save_target(folder.path(), &sources).is_err(), "its copy would have its name");
+        let link = folder.path().join("link.mp4");
+        std::fs::hard_link(&path, &link).unwrap();
+        assert!(save_target(&link, &sources).is_err(), "a hard link is the same file");
         assert!(save_target(&folder.path().join("b.mp4"), &sources).is_ok());
     }
 }

@@ -30,7 +30,7 @@ fn run(command: &Command) -> ExitCode {
         Command::Man => commands::man::run(),
     });
     result.unwrap_or_else(|error| {
-        tracing::error!("{error:#}");
+        tracing::error!("{error}");
         commands::exit_code_of(&error)
     })
 }

@@ -169,10 +169,16 @@ fn a_full_disk_while_saving_leaves_a_video_that_plays() {
     let arguments =
         ["run", &video, "--save", saved.to_str().unwrap(), "--events", log.to_str().unwrap(), "--limit", "90"];
     let run = maskwatch_with_file_limit(200, &arguments).fails(1, "out.mp4");
-    assert!(run.stderr.contains("what was written plays"), "{}", run.stderr);
+    assert!(run.stderr.contains("the complete seconds in it play"), "{}", run.stderr);
     assert!(std::fs::metadata(&saved).unwrap().len() <= 200 * 1024);
     assert!(decode_sound(&saved).len() >= 10);
     assert_eq!(events(&log).len(), 90, "the other output goes on to the end");
+
+    // Too little even for one second: then there is no file that looks like a video.
+    let arguments = ["run", &video, "--save", saved.to_str().unwrap(), "--limit", "90"];
+    let run = maskwatch_with_file_limit(20, &arguments);
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    assert!(run.stderr.contains("so it was removed") && !saved.exists(), "{}", run.stderr);
 }
 
 #[test]

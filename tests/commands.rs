@@ -31,7 +31,7 @@ fn a_trained_model_runs_and_comes_with_a_log() {
     let data = folder.path().to_str().unwrap();
     let model = folder.path().join("new.safetensors");
     let arguments = ["train", data, "--classes", "no_mask,mask", "--out", model.to_str().unwrap()];
-    let options = ["--epochs", "2", "--pictures-per-epoch", "8", "--batch-size", "4", "--seed", "5"];
+    let options = ["--epochs", "4", "--pictures-per-epoch", "8", "--batch-size", "4", "--seed", "5"];
     let run = maskwatch(arguments.iter().chain(&options)).ok();
     assert!(run.stderr.contains("starting from the shipped model"), "{}", run.stderr);
     assert!(run.stderr.contains("fc.weight, fc.bias"), "{}", run.stderr);
@@ -44,7 +44,12 @@ fn a_trained_model_runs_and_comes_with_a_log() {
     let log = std::fs::read_to_string(folder.path().join("new.csv")).unwrap();
     let mut lines = log.lines();
     assert!(lines.next().unwrap().starts_with("epoch,pictures,learning_rate,train_loss,train_accuracy,val_loss"));
-    assert_eq!(lines.count(), 2);
+    assert_eq!(lines.count(), 4);
+    let mut reader = csv::Reader::from_reader(log.as_bytes());
+    let accuracies: Vec<f64> = reader.records().map(|record| record.unwrap()[6].parse().unwrap()).collect();
+    let highest = accuracies.iter().copied().fold(0.0, f64::max);
+    let first_of_the_best = accuracies.iter().position(|&accuracy| accuracy == highest).unwrap() + 1;
+    assert!(run.stdout.contains(&format!("the model of epoch {first_of_the_best},")), "{}{log}", run.stdout);
 
     let run =
         maskwatch(["run", &sample_video(), "--limit", "2", "--model", model.to_str().unwrap(), "--events", "-"]).ok();

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context;
-
 use crate::analyse::Analyser;
 use crate::capture::{SourceInfo, SourceSpec};
 use crate::cli::{ProgressArg, RunArgs};
@@ -29,7 +27,12 @@ pub fn run(args: &RunArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     let device = device::resolve(config.device)?;
     let analyser = Analyser::load(&config.model, device, config.analysis)?;
     let annotator = Annotator::new()?;
-    let sinks = open_sinks(&config, shutdown)?;
+    #[allow(unused_mut, reason = "without OpenCV there is no window to add")]
+    let mut sinks = open_files(&config)?;
+    #[cfg(feature = "opencv")]
+    if config.show {
+        sinks.push(Box::new(crate::sinks::window::Window::new(shutdown.clone())));
+    }
     if sinks.is_empty() {
         tracing::info!("no output asked for: only the summary will be shown (see --save, --events, --show)");
     }
@@ -42,12 +45,12 @@ pub fn run(args: &RunArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     if to_stdout {
         eprint!("{summary}");
     } else {
-        super::print(summary.to_string().as_bytes()).context("cannot print the summary")?;
+        super::print(summary.to_string().as_bytes())?;
     }
     Ok(summary.exit_code())
 }
 
-fn open_sinks(config: &RunConfig, shutdown: &Shutdown) -> anyhow::Result<Vec<Box<dyn Sink>>> {
+fn open_files(config: &RunConfig) -> anyhow::Result<Vec<Box<dyn Sink>>> {
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
     #[cfg(feature = "gstreamer")]
     if let Some(target) = &config.save {
@@ -56,10 +59,6 @@ fn open_sinks(config: &RunConfig, shutdown: &Shutdown) -> anyhow::Result<Vec<Box
     }
     if let Some(path) = &config.events {
         sinks.push(Box::new(Events::create(path)?));
-    }
-    #[cfg(feature = "opencv")]
-    if config.show {
-        sinks.push(Box::new(crate::sinks::window::Window::new(shutdown.clone())));
     }
     Ok(sinks)
 }

@@ -100,7 +100,11 @@ impl Observer for Display<'_> {
     fn started(&mut self, initial: &Initial, train: &Dataset, val: &Dataset) {
         tracing::info!("starting from a {}", initial.kind);
         tracing::info!("beginning at random: {}", initial.random.join(", "));
-        tracing::info!("train: {:?}, val: {:?}", train.count_by_class(), val.count_by_class());
+        for (name, set) in [("train", train), ("val", val)] {
+            let counts: Vec<String> =
+                set.count_by_class().into_iter().map(|(class, count)| format!("{class} {count}")).collect();
+            tracing::info!("pictures in {name}: {}", counts.join(", "));
+        }
     }
 
     fn batch(&mut self, epoch: u32, done: usize, total: usize, loss: Option<f64>) -> ControlFlow<()> {

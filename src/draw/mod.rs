@@ -117,6 +117,19 @@ mod tests {
     }
 
     #[test]
+    fn boxes_are_outlined_in_the_colour_of_their_class() {
+        let rect = Rect { x: 100, y: 120, width: 150, height: 90 };
+        let mut picture = RgbImage::new(400, 300);
+        let detection = Detection { rect, score: 0.5, label: 0 };
+        Annotator::new().unwrap().annotate(&mut picture, &analysis(0, vec![detection]), &classes());
+        let colour = palette::class_colour("mask", 0);
+        for (x, y) in [(100, 120), (249, 120), (100, 209), (249, 209), (170, 209), (249, 160)] {
+            assert_eq!(picture.get_pixel(x, y).0, colour, "{x} {y}");
+        }
+        assert_ne!(picture.get_pixel(170, 160).0, colour);
+    }
+
+    #[test]
     fn heat_is_hotter_where_the_map_is() {
         let mut picture = RgbImage::from_pixel(400, 300, image::Rgb([100; 3]));
         Annotator::new().unwrap().annotate(&mut picture, &analysis(0, Vec::new()), &classes());

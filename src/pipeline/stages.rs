@@ -54,6 +54,11 @@ pub(super) fn capture(
         let _entered = span.enter();
         let error = match capture_one(source, named, sender, settings) {
             Ok(Ok(())) => None,
+            // What breaks while the user waits for the end is no news.
+            Ok(Err(error)) if settings.shutdown.is_requested() => {
+                tracing::debug!("{error}");
+                None
+            }
             Ok(Err(error)) => Some(error),
             Err(Closed) => return None,
         };

@@ -114,6 +114,9 @@ impl Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let frames = self.frames();
+        if frames == 0 && !self.problems.is_empty() {
+            return Ok(());
+        }
         let seconds = self.elapsed.as_secs_f64();
         let unit = if frames == 1 { "frame" } else { "frames" };
         write!(f, "{frames} {unit} in {seconds:.1} s, {:.1} frames/s", frames as f64 / seconds.max(1e-9))?;

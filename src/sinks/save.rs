@@ -73,7 +73,9 @@ fn write_picture(path: &Path, image: &RgbImage, format: ImageFormat) -> std::io:
     };
     encoded.map_err(std::io::Error::other)?;
     std::fs::write(path, bytes.into_inner()).inspect_err(|_| {
-        if let Err(error) = std::fs::remove_file(path) {
+        if path.is_file()
+            && let Err(error) = std::fs::remove_file(path)
+        {
             tracing::debug!("an incomplete {} stays: {error}", path.display());
         }
     })
@@ -132,15 +134,15 @@ impl Sink for Save {
 
 fn describe(summary: &VideoSummary) -> String {
     let mut text = format!(
-        "{} frames, {:.1} s, {:.1} MB",
+        "{} frames, {:.1} s, {}",
         summary.frames,
         summary.duration.as_secs_f64(),
-        summary.bytes as f64 / 1e6
+        indicatif::DecimalBytes(summary.bytes)
     );
     match &summary.audio {
         AudioOutcome::None => {}
-        AudioOutcome::Copied { codec, .. } => text.push_str(&format!(", {codec} audio copied")),
-        AudioOutcome::Dropped { codec } => text.push_str(&format!(", {codec} audio lost because MP4 cannot hold it")),
+        AudioOutcome::Copied { codec, .. } => text.push_str(&format!(", audio copied ({codec})")),
+        AudioOutcome::Dropped { codec } => text.push_str(&format!(", audio lost ({codec} does not fit into MP4)")),
         AudioOutcome::Damaged { reason, .. } => text.push_str(&format!(", audio damaged and cut short: {reason}")),
     }
     if summary.padded {

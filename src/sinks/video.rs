@@ -318,10 +318,22 @@ impl Drop for VideoWriter {
         // A pipeline must not be disposed of while it runs. Going to NULL does not fail.
         let _ = self.pipeline.set_state(gst::State::Null);
         if !self.finished {
-            let file = OpenOptions::new().read(true).write(true).open(&self.settings.path);
-            if let Err(error) = file.and_then(|mut file| fragment::cut_torn_tail(&mut file)) {
-                let path = self.settings.path.display();
-                tracing::warn!(%path, %error, "the unfinished video may end in half a picture");
+            let path = &self.settings.path;
+            // A pipe or a device is not ours to tidy up.
+            if !path.is_file() {
+                return;
+            }
+            let file = OpenOptions::new().read(true).write(true).open(path);
+            let removed = match file.and_then(|mut file| fragment::cut_torn_tail(&mut file)) {
+                Ok(true) => return,
+                Ok(false) => std::fs::remove_file(path),
+                Err(error) => Err(error),
+            };
+            match removed {
+                Ok(()) => {
+                    tracing::warn!("no complete second of {} could be written, so it was removed", path.display())
+                }
+                Err(error) => tracing::warn!("{} may end in half a picture: {error}", path.display()),
             }
         }
     }

@@ -18,11 +18,11 @@ pub enum VideoError {
     #[error("GStreamer element `{name}` is missing; install the package {debian_package}")]
     MissingElement { name: &'static str, debian_package: &'static str },
     /// The disk is full; what was written before stays playable.
-    #[error("disk full while writing video {}; free some, what was written plays", path.display())]
+    #[error("disk full while writing video {}; free some space; the complete seconds in it play", path.display())]
     DiskFull { path: PathBuf },
     /// The file cannot grow, for example because of a size limit; what was written before stays
     /// playable.
-    #[error("cannot go on writing video {}: {reason}; what was written plays", path.display())]
+    #[error("cannot go on writing video {}: {reason}; the complete seconds in it play", path.display())]
     Write { path: PathBuf, reason: String },
     /// A frame of another size. It was left out, and writing can go on.
     #[error("{} holds frames of {}x{} pixels, now one of {}x{} came; save the rest by a new run", path.display(), expected.0, expected.1, actual.0, actual.1)]
@@ -64,6 +64,9 @@ impl VideoError {
         };
         match resource {
             Some(gst::ResourceError::NoSpaceLeft) => Self::DiskFull { path },
+            Some(_) if reason.contains("File too large") => {
+                Self::Write { path, reason: "it has reached the limit on file sizes (ulimit -f)".into() }
+            }
             Some(_) => Self::Write { path, reason },
             None => Self::Encoder { reason },
         }

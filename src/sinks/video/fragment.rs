@@ -15,6 +15,9 @@ use gstreamer::{self as gst, prelude::*};
 /// Decode time of the first sample of tracks 1 and 2, in ticks of the track's timescale.
 pub(super) type FirstTicks = Arc<[AtomicU64; 2]>;
 
+/// The video is added to the muxer before the audio.
+const VIDEO_TRACK: usize = 1;
+
 /// Corrects what leaves `mux`.
 ///
 /// - The muxer counts the decode time of each track's fragments (`tfdt`, section 8.8.12) from that
@@ -63,10 +66,8 @@ impl FragmentTimes {
     /// nothing, nothing is added.
     fn correct(&mut self, boxes: &mut [u8], first_ticks: [u64; 2]) -> Option<()> {
         let traf = child(child(boxes, b"moof")?, b"traf")?;
-        // Both boxes start with a version and flags; the track number follows in one, the time in
-        // the other.
-        let track = u32::from_be_bytes(child(traf, b"tfhd")?.get(4..8)?.try_into().ok()?);
-        let index = usize::try_from(track).ok()?.checked_sub(1)?;
+        // The box starts with a version and flags; the time follows.
+        let index = track_number(traf)?.checked_sub(1)?;
         let tfdt = child(traf, b"tfdt")?;
         // Version 0 holds 32 bits, 13 hours; beyond, mp4mux changes to version 1 with 64.
         let bytes = if *tfdt.first()? == 0 { 4..8 } else { 4..12 };
@@ -82,6 +83,12 @@ impl FragmentTimes {
         }
         Some(())
     }
+}
+
+/// The number of the track that a `traf` is about, which follows a version and flags.
+fn track_number(traf: &mut [u8]) -> Option<usize> {
+    let number = u32::from_be_bytes(child(traf, b"tfhd")?.get(4..8)?.try_into().ok()?);
+    usize::try_from(number).ok()
 }
 
 /// The payload of the first box of type `kind` in a row of boxes.
@@ -100,14 +107,15 @@ fn child<'a>(mut boxes: &'a mut [u8], kind: &[u8; 4]) -> Option<&'a mut [u8]> {
 }
 
 /// Cuts off a last fragment that was not written to its end: some readers refuse the whole file for
-/// half a picture.
+/// half a picture. Says whether pictures are left.
 ///
 /// # Errors
 ///
 /// What reading or shortening the file returns.
-pub(super) fn cut_torn_tail(file: &mut File) -> io::Result<()> {
+pub(super) fn cut_torn_tail(file: &mut File) -> io::Result<bool> {
     let length = file.metadata()?.len();
     let (mut position, mut whole) = (0, 0);
+    let (mut track, mut holds_pictures) = (None, false);
     while position + 8 <= length {
         let mut head = [0; 8];
         file.seek(SeekFrom::Start(position))?;
@@ -118,13 +126,21 @@ pub(super) fn cut_torn_tail(file: &mut File) -> io::Result<()> {
         if end < position + 8 || end > length {
             break;
         }
-        position = end;
         // An index is worth nothing without its data.
         if &kind != b"moof" {
             whole = end;
+            holds_pictures |= &kind == b"mdat" && track == Some(VIDEO_TRACK);
+        } else {
+            let mut index = Vec::new();
+            file.by_ref().take(end - position - 8).read_to_end(&mut index)?;
+            track = child(&mut index, b"traf").and_then(track_number);
         }
+        position = end;
     }
-    if whole < length { file.set_len(whole) } else { Ok(()) }
+    if whole < length {
+        file.set_len(whole)?;
+    }
+    Ok(holds_pictures)
 }
 
 #[cfg(test)]
@@ -190,7 +206,7 @@ mod tests {
             };
             let mut torn = tempfile::tempfile().unwrap();
             torn.write_all(&file[..length]).unwrap();
-            cut_torn_tail(&mut torn).unwrap();
+            assert_eq!(cut_torn_tail(&mut torn).unwrap(), length >= first_end, "of {length} bytes");
             assert_eq!(torn.metadata().unwrap().len(), expected as u64, "of {length} bytes");
         }
     }

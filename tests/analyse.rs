@@ -1,0 +1,41 @@
+//! One picture through classification, explanation and boxes, step by step against the whole.
+
+use std::path::Path;
+
+use maskwatch::analyse::{Analyser, AnalysisSettings};
+use maskwatch::boxes::Threshold;
+use maskwatch::capture::stills::read_image;
+use maskwatch::config::shipped_model;
+use maskwatch::explain::HayCam;
+use maskwatch::explain::normalise::{enlarge, normalise};
+use maskwatch::model::engine::Engine;
+use maskwatch::model::preprocess::squeeze;
+use tch::Device;
+
+#[test]
+fn the_map_is_that_of_the_class_that_was_found() {
+    let settings = AnalysisSettings { components: 19, threshold: Threshold::Share(0.4), all_boxes: false };
+    let analyser = Analyser::load(&shipped_model(), Device::Cpu, settings).unwrap();
+    let engine = Engine::load(&shipped_model(), Device::Cpu).unwrap();
+    for (name, expected) in [("collins_surgical.jpg", "mask"), ("collins_no_mask.jpg", "no_mask")] {
+        let picture = read_image(&Path::new(env!("CARGO_MANIFEST_DIR")).join("samples").join(name)).unwrap();
+        let analysis = analyser.analyse(&picture).unwrap();
+        assert_eq!(analyser.classes()[analysis.label], expected);
+
+        let inference = engine.infer(&[squeeze(&picture, None, 224)]).unwrap().remove(0);
+        let weights = engine.class_weights();
+        let heat_of = |class: usize| {
+            let haycam = HayCam { components: 19 };
+            let map = haycam.explain(inference.activations.view(), inference.grid, weights.row(class)).unwrap();
+            enlarge(&normalise(&map.values), 224, 224)
+        };
+        let difference = |class| (&heat_of(class) - &analysis.heat).mapv(f32::abs).sum() / analysis.heat.len() as f32;
+        assert!(difference(analysis.label) < 1e-4);
+        assert!(difference((analysis.label + 1) % 2) > 0.05, "the other class has another map");
+
+        let [found] = &analysis.boxes[..] else { panic!("one box is wanted: {:?}", analysis.boxes) };
+        let (x, y) = (picture.width() / 2, picture.height() / 2);
+        let rect = found.rect;
+        assert!((rect.x..rect.x + rect.width).contains(&x) && (rect.y..rect.y + rect.height).contains(&y), "{rect:?}");
+    }
+}
