@@ -118,7 +118,7 @@ pub fn shipped_model() -> PathBuf {
     let beside = program.as_deref().and_then(Path::parent).map(|folder| {
         ["models", "../../models", "../share/maskwatch/models"].map(|place| folder.join(place).join(SHIPPED_MODEL))
     });
-    beside.into_iter().flatten().find(|path| path.exists()).unwrap_or(built)
+    beside.into_iter().flatten().find_map(|path| path.canonicalize().ok()).unwrap_or(built)
 }
 
 /// Threads that the process may use at once.
