@@ -24,6 +24,7 @@ pub mod draw;
 pub mod evaluate;
 pub mod exit_code;
 pub mod explain;
+pub mod files;
 pub mod frame;
 pub mod geometry;
 pub mod labels;

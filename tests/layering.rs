@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 /// From the bottom of the program to its top.
-const ORDER: [&str; 24] = [
+const ORDER: [&str; 25] = [
     "exit_code",
     "shutdown",
+    "files",
     "geometry",
     "labels",
     "frame",

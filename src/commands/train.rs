@@ -13,7 +13,9 @@ use crate::shutdown::Shutdown;
 use crate::threads;
 use crate::train::augment::Augmentation;
 use crate::train::log::EpochRecord;
-use crate::train::{self, Observer, Settings};
+use crate::train::settings::Recipe;
+use crate::train::state::Progress as TrainingProgress;
+use crate::train::{self, Ending, Observer, Settings};
 
 /// Trains until the last epoch or the user stops it.
 ///
@@ -24,24 +26,35 @@ pub fn run(args: &TrainArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     threads::size_pools(args.threads);
     let init = args.init.clone().unwrap_or_else(|| {
         let shipped = shipped_model();
+        if args.resume {
+            return shipped;
+        }
         tracing::info!("starting from the shipped model, {} (choose another start with --init)", shipped.display());
         shipped
     });
-    let settings = Settings {
-        data: args.data.clone(),
+    let recipe = Recipe {
         classes: args.classes.clone(),
-        init,
-        out: args.out.clone(),
         epochs: args.epochs,
+        patience: args.patience,
         pictures_per_epoch: args.pictures_per_epoch,
         batch_size: args.batch_size,
         learning_rate: args.learning_rate,
         schedule: args.schedule.into(),
+        stage_decay: args.stage_decay,
         momentum: args.momentum,
         weight_decay: args.weight_decay,
+        label_smoothing: args.label_smoothing,
         freeze_until: args.freeze_until.into(),
-        augmentation: Augmentation { flip: !args.no_flip, crop_scale: args.crop_scale },
+        precision: args.precision.into(),
+        augmentation: Augmentation::from(&args.augmentation),
         seed: args.seed,
+    };
+    let settings = Settings {
+        data: args.data.clone(),
+        init,
+        out: args.out.clone(),
+        resume: args.resume,
+        recipe,
         device: device::resolve(args.device)?,
         loader_threads: args.threads.unwrap_or_else(available_threads),
     };
@@ -56,17 +69,24 @@ pub fn run(args: &TrainArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
             tracing::warn!("  {reason}");
         }
     }
-    let text = match outcome.best {
+    let log = settings.log();
+    let mut text = match outcome.best {
         Some((epoch, accuracy)) => format!(
-            "{}: the model of epoch {epoch}, {:.2} % right on val (mean over the classes); log in {}\n",
+            "{}: the model of epoch {epoch}, {:.2} % right on val (mean over the classes); log in {}, curves in {}\n",
             settings.out.display(),
             accuracy * 100.0,
-            outcome.log.display()
+            log.display(),
+            settings.curves().display()
         ),
-        None => format!("no epoch was completed, so there is no model; log in {}\n", outcome.log.display()),
+        None => "no epoch was completed, so there is no model yet\n".to_owned(),
     };
+    match outcome.ending {
+        Ending::Complete => {}
+        Ending::OutOfPatience => text.push_str("ended early, since the model did not get better any more\n"),
+        Ending::Interrupted => text.push_str("interrupted; the same command with --resume goes on from here\n"),
+    }
     super::print(text.as_bytes())?;
-    Ok(if outcome.interrupted { ExitCode::Interrupted } else { ExitCode::Done })
+    Ok(if outcome.ending == Ending::Interrupted { ExitCode::Interrupted } else { ExitCode::Done })
 }
 
 struct Display<'a> {
@@ -97,9 +117,12 @@ impl Display<'_> {
 }
 
 impl Observer for Display<'_> {
-    fn started(&mut self, initial: &Initial, train: &Dataset, val: &Dataset) {
+    fn started(&mut self, initial: &Initial, progress: &TrainingProgress, train: &Dataset, val: &Dataset) {
         tracing::info!("starting from a {}", initial.kind);
-        tracing::info!("beginning at random: {}", initial.random.join(", "));
+        if progress.step > 0 {
+            tracing::info!("going on in epoch {}, after {} steps", progress.epoch, progress.step);
+        }
+        tracing::info!("begun at random: {}", initial.random.join(", "));
         for (name, set) in [("train", train), ("val", val)] {
             let counts: Vec<String> =
                 set.count_by_class().into_iter().map(|(class, count)| format!("{class} {count}")).collect();

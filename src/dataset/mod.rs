@@ -7,6 +7,8 @@ pub mod loader;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 use crate::capture::stills::has_image_extension;
 use crate::exit_code::ExitCode;
 
@@ -99,6 +101,26 @@ impl Dataset {
             }
         }
         Ok(Self { classes: classes.to_vec(), pictures })
+    }
+
+    /// A digest of class names, file names and file sizes: two sets of equal digest hold the same pictures, wherever they
+    /// lie.
+    ///
+    /// # Errors
+    ///
+    /// When a file has gone.
+    pub fn fingerprint(&self) -> Result<String, DatasetError> {
+        let mut digest = Sha256::new();
+        digest.update(self.classes.join("\n"));
+        for Picture { path, label } in &self.pictures {
+            let unlistable = |source| DatasetError::Unlistable { path: path.clone(), source };
+            let length = std::fs::metadata(path).map_err(unlistable)?.len();
+            digest.update(path.file_name().unwrap_or_default().as_encoded_bytes());
+            digest.update([b'\n']);
+            digest.update(length.to_le_bytes());
+            digest.update((*label as u64).to_le_bytes());
+        }
+        Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// How many pictures each class has.

@@ -15,7 +15,7 @@ use tch::{Device, Kind, Tensor};
 use super::ModelError;
 use super::preprocess::Normalisation;
 use super::resnet::{BATCH_NORM_EPS, ResNet18};
-use super::weights::Weights;
+use super::weights::{Storage, Weights};
 
 /// Key of the metadata under which a model file describes itself.
 const METADATA_KEY: &str = "maskwatch";
@@ -39,12 +39,20 @@ pub struct ModelDescription {
     pub normalisation: Normalisation,
     /// Layer whose activations are explained.
     pub tap: String,
+    /// What logits are divided by before they become probabilities ("temperature scaling", Guo et al. 2017), so that a
+    /// confidence is the share of right answers; above 0, and 1 where nothing was calibrated.
+    #[serde(default = "uncalibrated")]
+    pub temperature: f64,
     /// How it was made: free-form, for people.
     pub training: serde_json::Value,
 }
 
+fn uncalibrated() -> f64 {
+    1.0
+}
+
 impl ModelDescription {
-    /// Describes a ResNet18 tapped at `layer4`.
+    /// Describes a ResNet18 tapped at `layer4`, its temperature 1.
     pub fn new(
         classes: Vec<String>,
         input_size: u32,
@@ -57,6 +65,7 @@ impl ModelDescription {
             input_size,
             normalisation,
             tap: TAP.to_owned(),
+            temperature: uncalibrated(),
             training,
         }
     }
@@ -104,7 +113,8 @@ impl Model {
     /// When the file cannot be written.
     pub fn save(path: &Path, description: &ModelDescription, network: &ResNet18) -> Result<(), ModelError> {
         let text = serde_json::to_string(description).map_err(|error| ModelError::invalid(path, error.to_string()))?;
-        Weights::write_half(path, &network.named_tensors(), HashMap::from([(METADATA_KEY.to_owned(), text)]))
+        let metadata = HashMap::from([(METADATA_KEY.to_owned(), text)]);
+        Weights::write(path, &network.named_tensors(), Storage::Half, metadata)
     }
 }
 
@@ -194,6 +204,9 @@ fn describe(path: &Path, metadata: &HashMap<String, String>) -> Result<Option<Mo
     let Normalisation { mean, std } = description.normalisation;
     if mean.iter().chain(&std).any(|value| !value.is_finite()) || std.iter().any(|&value| value <= 0.0) {
         return Err(ModelError::invalid(path, "its normalisation needs finite means and positive standard deviations"));
+    }
+    if !(description.temperature.is_finite() && description.temperature > 0.0) {
+        return Err(ModelError::invalid(path, format!("its temperature {} is not above 0", description.temperature)));
     }
     Ok(Some(description))
 }

@@ -23,7 +23,7 @@ pub struct Engine {
 pub struct Inference {
     /// One number a class, unbounded.
     pub logits: Array1<f32>,
-    /// Softmax of the logits.
+    /// Softmax of the logits over the model's temperature.
     pub probabilities: Array1<f32>,
     /// Activations at the tap, (positions, filters); positions run row by row.
     pub activations: Array2<f32>,
@@ -71,7 +71,8 @@ impl Engine {
         let input = to_input(prepared, &self.model.description.normalisation, self.device)?;
         let activations = self.model.network.activations(&input)?;
         let logits = self.model.network.logits(&activations)?;
-        let probabilities = to_rows(&logits.f_softmax(1, Kind::Float)?)?;
+        let calibrated = logits.f_div_scalar(self.model.description.temperature)?;
+        let probabilities = to_rows(&calibrated.f_softmax(1, Kind::Float)?)?;
         let logits = to_rows(&logits)?;
         let (_, filters, rows, columns) = activations.size4()?;
         // (N, C, H, W) -> (N, H W, C): a position's filters side by side, as every explainer reads them.

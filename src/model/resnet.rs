@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use serde::Serialize;
 use tch::{Kind, TchError, Tensor};
 
 /// torchvision's default of `BatchNorm2d`.
@@ -15,7 +16,8 @@ const BATCH_NORM_MOMENTUM: f64 = 0.1;
 pub const FEATURES: i64 = 512;
 
 /// The parts of the network in the order in which data flows through them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// First convolution and pooling: 1/4 of the input size, 64 filters.
     Stem,
@@ -46,7 +48,10 @@ impl fmt::Display for Stage {
     }
 }
 
-/// The network. Data layout everywhere is batch, channel, row, column (NCHW).
+/// The network. Shapes are batch, channel, row, column (NCHW).
+///
+/// It computes in the precision of its input, whatever that of its parameters: pictures in bfloat16 give activations in
+/// bfloat16, while gradients reach the parameters in theirs. Batch normalisation keeps its statistics in single precision.
 #[derive(Debug)]
 pub struct ResNet18 {
     conv1: Tensor,
@@ -266,5 +271,5 @@ impl BatchNorm {
 /// Convolution without bias, padded so that stride alone decides the output size.
 fn convolve(x: &Tensor, weight: &Tensor, stride: i64) -> Result<Tensor, TchError> {
     let padding = (weight.size()[2] - 1) / 2;
-    x.f_conv2d(weight, None::<&Tensor>, [stride, stride], [padding, padding], [1, 1], 1)
+    x.f_conv2d(&weight.f_to_kind(x.f_kind()?)?, None::<&Tensor>, [stride, stride], [padding, padding], [1, 1], 1)
 }

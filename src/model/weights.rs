@@ -4,13 +4,13 @@
 //! drops the metadata.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use tch::{Device, Kind, Tensor};
 
 use super::ModelError;
+use crate::files;
 
 /// Named tensors in single precision on the CPU, and the file's metadata.
 #[derive(Debug)]
@@ -19,6 +19,15 @@ pub struct Weights {
     pub tensors: BTreeMap<String, Tensor>,
     /// Free text by key, as stored in the header.
     pub metadata: HashMap<String, String>,
+}
+
+/// How numbers are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// Two bytes a number: enough to run a network.
+    Half,
+    /// Four bytes a number: exactly what a training computes with.
+    Single,
 }
 
 impl Weights {
@@ -50,53 +59,43 @@ impl Weights {
         Ok(Self { tensors, metadata: header.metadata().clone().unwrap_or_default() })
     }
 
-    /// Writes a safetensors file in half precision, complete or not at all: it replaces `path` in one step.
+    /// Writes a safetensors file, complete or not at all: it replaces `path` in one step.
     ///
     /// # Errors
     ///
     /// When the file cannot be written; an earlier file of that name is then untouched.
-    pub fn write_half(
+    pub fn write(
         path: &Path,
         tensors: &[(String, &Tensor)],
+        storage: Storage,
         metadata: HashMap<String, String>,
     ) -> Result<(), ModelError> {
-        let mut halves = Vec::with_capacity(tensors.len());
+        let (kind, dtype) = match storage {
+            Storage::Half => (Kind::Half, Dtype::F16),
+            Storage::Single => (Kind::Float, Dtype::F32),
+        };
+        let mut stored = Vec::with_capacity(tensors.len());
         for (name, tensor) in tensors {
-            let half = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Half)?.f_contiguous()?;
-            if half.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
-                let reason = format!("parameter {name} has values beyond half precision; lower the learning rate");
+            let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(kind)?.f_contiguous()?;
+            if tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+                let reason = format!("parameter {name} has values beyond what can be stored; lower the learning rate");
                 return Err(ModelError::invalid(path, reason));
             }
-            let mut bytes = vec![0; half.numel() * 2];
-            half.f_copy_data_u8(&mut bytes, half.numel())?;
-            let shape: Vec<usize> = half.size().iter().map(|&size| size.unsigned_abs() as usize).collect();
-            halves.push((name, shape, bytes));
+            let mut bytes = vec![0; tensor.numel() * kind.elt_size_in_bytes()];
+            tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
+            let shape: Vec<usize> = tensor.size().iter().map(|&size| size.unsigned_abs() as usize).collect();
+            stored.push((name, shape, bytes));
         }
-        let mut views = Vec::with_capacity(halves.len());
-        for (name, shape, bytes) in &halves {
-            let view = TensorView::new(Dtype::F16, shape.clone(), bytes)
+        let mut views = Vec::with_capacity(stored.len());
+        for (name, shape, bytes) in &stored {
+            let view = TensorView::new(dtype, shape.clone(), bytes)
                 .map_err(|error| ModelError::invalid(path, error.to_string()))?;
             views.push((name, view));
         }
         let serialised = safetensors::serialize(views, Some(metadata))
             .map_err(|error| ModelError::invalid(path, error.to_string()))?;
-        replace_file(path, &serialised).map_err(|source| ModelError::Unwritable { path: path.to_owned(), source })
+        files::replace(path, &serialised).map_err(|source| ModelError::Unwritable { path: path.to_owned(), source })
     }
-}
-
-/// Writes beside the target and renames, so that a reader never meets half a file.
-fn replace_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".maskwatch-").permissions(readable_by_all()).tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
-}
-
-/// A temporary file is private by default; a model is not. The process's umask still applies.
-fn readable_by_all() -> std::fs::Permissions {
-    std::os::unix::fs::PermissionsExt::from_mode(0o666)
 }
 
 /// `None` for a type that no network parameter has.

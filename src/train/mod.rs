@@ -1,23 +1,47 @@
 //! Transfer learning, the HayCAM paper's Algorithm 1: remove the last layer, add one neuron a class, freeze the first
 //! layers, retrain.
 //!
-//! [`sampler`] picks the pictures class-balanced, [`augment`] varies them, [`sgd`] takes the steps at the rate of the
-//! [`schedule`], [`log`] keeps the record, [`run`](fn@run) ties them together.
+//! [`settings`] say what is wanted and [`run`](fn@run) checks it; a [`session`] then does the work: the [`sampler`] picks
+//! the pictures class-balanced, [`augment`] varies them, [`sgd`] takes the steps at the rate of the [`schedule`],
+//! [`temperature`] calibrates what was learnt, [`log`] keeps the record and [`state`] what a resumption needs.
 
 pub mod augment;
 pub mod log;
-pub mod run;
+mod run;
 pub mod sampler;
 pub mod schedule;
+mod session;
+pub mod settings;
 pub mod sgd;
+pub mod state;
+pub mod tally;
+pub mod temperature;
 
-pub use run::{Observer, Outcome, Settings, run};
+pub use run::{Ending, Outcome, run};
+pub use settings::Settings;
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use crate::dataset::DatasetError;
+use crate::dataset::{Dataset, DatasetError};
 use crate::exit_code::ExitCode;
 use crate::model::ModelError;
+use crate::model::checkpoint::Initial;
+use log::EpochRecord;
+use state::Progress;
+
+/// Watches a training and may stop it.
+pub trait Observer {
+    /// What the training starts from, how far it has come, and the pictures there are.
+    fn started(&mut self, initial: &Initial, progress: &Progress, train: &Dataset, val: &Dataset);
+    /// A batch is done, with its mean loss unless none of its pictures could be read; `ControlFlow::Break` ends the
+    /// training early.
+    fn batch(&mut self, epoch: u32, done: usize, total: usize, loss: Option<f64>) -> ControlFlow<()>;
+    /// Validation of an epoch begins or goes on; `ControlFlow::Break` ends the training early.
+    fn validating(&mut self, done: usize, total: usize) -> ControlFlow<()>;
+    /// An epoch is over.
+    fn epoch(&mut self, record: &EpochRecord);
+}
 
 /// What can go wrong in a training.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +70,37 @@ pub enum TrainError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Another training of that name was not completed.
+    #[error(
+        "{path} holds a training that was interrupted: go on with --resume, or delete that file to begin anew",
+        path = .0.display()
+    )]
+    Unfinished(PathBuf),
+    /// There is no interrupted training.
+    #[error(
+        "{path} does not exist, so there is no interrupted training to go on with; begin one without --resume",
+        path = .0.display()
+    )]
+    NothingToResume(PathBuf),
+    /// The interrupted training is another one.
+    #[error(
+        "{path} cannot be resumed like this, {difference}; give the settings and pictures that it was begun with",
+        path = .path.display()
+    )]
+    OtherTraining {
+        /// The state.
+        path: PathBuf,
+        /// What differs, in words.
+        difference: String,
+    },
+    /// The state cannot be kept.
+    #[error("{error}; what {path} held before is untouched", path = .path.display())]
+    State {
+        /// The state.
+        path: PathBuf,
+        /// Why.
+        error: ModelError,
+    },
     /// The loss is not a number any more.
     #[error("the loss became {loss} in epoch {epoch}; lower --learning-rate")]
     Diverged {
@@ -67,8 +122,11 @@ impl TrainError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Dataset(error) => error.exit_code(),
-            Self::Model(error) | Self::Torch(error) => error.exit_code(),
-            Self::Output(_) | Self::FrozenNoise { .. } => ExitCode::Usage,
+            Self::Model(error) | Self::Torch(error) | Self::State { error, .. } => error.exit_code(),
+            Self::NothingToResume(_) => ExitCode::Input,
+            Self::Output(_) | Self::FrozenNoise { .. } | Self::Unfinished(_) | Self::OtherTraining { .. } => {
+                ExitCode::Usage
+            }
             Self::Log { .. } | Self::Diverged { .. } => ExitCode::Failed,
         }
     }
