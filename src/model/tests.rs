@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use image::RgbImage;
 use safetensors::tensor::{Dtype, TensorView};
 use tch::nn::{self, ModuleT};
 use tch::{Device, Kind, Tensor};
 
 use super::checkpoint::{Model, ModelDescription, load_initial};
+use super::engine::Engine;
 use super::preprocess::Normalisation;
 use super::resnet::{ResNet18, Stage};
 use super::weights::Weights;
@@ -273,4 +275,46 @@ fn what_is_no_weights_file_is_refused() {
         assert!(error.contains("damaged or not in the safetensors format"), "{error}");
     }
     assert!(Weights::read(Path::new("/nonexistent")).unwrap_err().to_string().starts_with("cannot read the model"));
+}
+
+#[test]
+fn the_temperature_divides_logits_before_they_become_probabilities() {
+    let folder = Folder::new();
+    let (store, _) = reference(3, 8);
+    let network = assemble(&state_dict(&store), 3);
+    let classes = ["a", "b", "c"].map(str::to_owned).to_vec();
+    let mut description = ModelDescription::new(classes, 64, Normalisation::IMAGENET, serde_json::Value::Null);
+    let picture = RgbImage::from_fn(64, 64, |x, y| image::Rgb([(x * 4) as u8, (y * 4) as u8, 90]));
+    let mut answer = |temperature: f64| {
+        description.temperature = temperature;
+        Model::save(&folder.file(), &description, &network).unwrap();
+        let engine = Engine::load(&folder.file(), Device::Cpu).unwrap();
+        engine.infer(std::slice::from_ref(&picture)).unwrap().pop().unwrap()
+    };
+    let (plain, calibrated) = (answer(1.0), answer(2.5));
+    assert_eq!(plain.logits, calibrated.logits);
+    let exponentials = plain.logits.mapv(|logit| (f64::from(logit) / 2.5).exp());
+    let expected = &exponentials / exponentials.sum();
+    for (probability, expected) in calibrated.probabilities.iter().zip(&expected) {
+        assert!((f64::from(*probability) - expected).abs() < 1e-5);
+    }
+    description.temperature = 0.0;
+    Model::save(&folder.file(), &description, &network).unwrap();
+    let error = Model::load(&folder.file(), Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("temperature 0 is not above 0"), "{error}");
+}
+
+#[test]
+fn it_computes_in_the_precision_of_its_input() {
+    let (store, _) = reference(3, 9);
+    let network = assemble(&state_dict(&store), 3);
+    let images = random_images(64);
+    let exact = tch::no_grad(|| network.logits(&network.activations(&images).unwrap()).unwrap());
+    let activations = tch::no_grad(|| network.activations(&images.to_kind(Kind::BFloat16)).unwrap());
+    assert_eq!(activations.kind(), Kind::BFloat16);
+    let rough = tch::no_grad(|| network.logits(&activations).unwrap());
+    assert_eq!(rough.kind(), Kind::Float, "a loss needs single precision");
+    // bfloat16 keeps 8 bits.
+    let difference = largest_difference(&exact, &rough);
+    assert!(difference > 0.0 && difference < 0.1 * exact.abs().max().double_value(&[]), "{difference}");
 }

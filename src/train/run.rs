@@ -204,3 +204,74 @@ fn trained_parameters(network: &ResNet18, random: &[String], recipe: &Recipe) ->
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+    use crate::train::augment::Augmentation;
+    use crate::train::schedule::Schedule;
+    use crate::train::settings::Precision;
+
+    /// A network whose stem to `layer2` have lost their statistics and whose `layer3` has them.
+    fn network() -> ResNet18 {
+        let cpu = (Kind::Float, Device::Cpu);
+        ResNet18::assemble(2, &mut |name, shape| {
+            let lost = stage_of(name).is_some_and(|stage| stage < Stage::Layer3);
+            if name.ends_with(".running_mean") && !lost {
+                Tensor::f_ones(shape, cpu)
+            } else {
+                Tensor::f_zeros(shape, cpu)
+            }
+        })
+        .unwrap()
+    }
+
+    fn recipe(freeze_until: Option<Stage>) -> Recipe {
+        Recipe {
+            classes: vec!["a".into(), "b".into()],
+            epochs: 1,
+            patience: None,
+            pictures_per_epoch: None,
+            batch_size: 1,
+            learning_rate: 0.1,
+            schedule: Schedule::Constant,
+            stage_decay: 0.5,
+            momentum: 0.9,
+            weight_decay: 0.0,
+            label_smoothing: 0.0,
+            freeze_until,
+            precision: Precision::Single,
+            augmentation: Augmentation::PLAIN,
+            seed: 1,
+        }
+    }
+
+    #[test]
+    fn only_statistics_that_exist_or_never_did_follow_the_batch() {
+        use StageMode::{BatchStatistics, FixedStatistics, Frozen};
+        let random = ["layer4.0.conv1.weight".to_owned(), "fc.weight".to_owned()];
+        let modes = |freeze_until| stage_modes(&network(), &random, freeze_until).unwrap();
+        assert_eq!(modes(None), [FixedStatistics, FixedStatistics, FixedStatistics, BatchStatistics, BatchStatistics]);
+        assert_eq!(modes(Some(Stage::Layer1)), [Frozen, Frozen, FixedStatistics, BatchStatistics, BatchStatistics]);
+        assert_eq!(modes(Some(Stage::Layer4)), [Frozen; 5]);
+    }
+
+    #[test]
+    fn each_stage_below_the_random_ones_learns_more_slowly() {
+        let factors = |random: &[&str], freeze_until| -> Vec<f64> {
+            let random: Vec<String> = random.iter().map(|&name| name.to_owned()).collect();
+            let parameters = trained_parameters(&network(), &random, &recipe(freeze_until));
+            assert!(parameters.iter().all(|(name, ..)| !is_statistic(name)));
+            let mut factors: Vec<f64> = parameters.into_iter().map(|(_, _, factor)| factor).collect();
+            factors.dedup();
+            factors
+        };
+        let last = ["fc.weight", "fc.bias"];
+        assert_eq!(factors(&last, None), [0.03125, 0.0625, 0.125, 0.25, 0.5, 1.0]);
+        let random_layer4 = ["layer4.0.conv1.weight", "fc.weight", "fc.bias"];
+        assert_eq!(factors(&random_layer4, None), [0.0625, 0.125, 0.25, 0.5, 1.0]);
+        assert_eq!(factors(&random_layer4, Some(Stage::Layer2)), [0.5, 1.0]);
+    }
+}
