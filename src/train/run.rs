@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use image::RgbImage;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -299,16 +300,17 @@ impl Session<'_> {
         let first_draw = u64::from(epoch - 1) * total as u64;
         let requests: Vec<Request> =
             drawn.iter().zip(first_draw..).map(|(&index, draw)| request(&self.train.pictures[index], draw)).collect();
-        let vary = |image, request: &Request| {
+        let varied = |request: &Request| {
+            let image = loader::decode(request)?;
             // A stream a draw: the variation does not depend on which thread makes it.
             let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
             rng.set_stream(request.draw + 1);
-            settings.augmentation.apply(&image, INPUT_SIZE, &mut rng)
+            Ok(settings.augmentation.apply(&image, INPUT_SIZE, &mut rng))
         };
         let mut tally = Tally::new(self.train.classes.len());
         let mut learning_rate = settings.learning_rate;
         let mut done = 0;
-        loader::load(&requests, settings.batch_size, settings.loader_threads, vary, |batch| {
+        loader::load(&requests, settings.batch_size, settings.loader_threads, varied, |batch| {
             done += batch.labels.len() + batch.unreadable.len();
             learning_rate = settings.schedule.learning_rate(settings.learning_rate, self.step, steps);
             self.step += 1;
@@ -324,12 +326,17 @@ impl Session<'_> {
     }
 
     /// Takes one step and gives its loss; nothing is learnt from a batch without pictures.
-    fn train_batch(&mut self, batch: &Batch, learning_rate: f64, tally: &mut Tally) -> Result<Option<f64>, TrainError> {
+    fn train_batch(
+        &mut self,
+        batch: &Batch<RgbImage>,
+        learning_rate: f64,
+        tally: &mut Tally,
+    ) -> Result<Option<f64>, TrainError> {
         if batch.labels.is_empty() {
             return Ok(None);
         }
         let labels = Tensor::f_from_slice(&batch.labels)?.f_to_device(self.settings.device)?;
-        let mut x = to_input(&batch.images, &Normalisation::IMAGENET, self.settings.device)?;
+        let mut x = to_input(&batch.items, &Normalisation::IMAGENET, self.settings.device)?;
         for stage in Stage::ALL {
             let frozen = self.settings.freeze_until.is_some_and(|last| stage <= last);
             x = if frozen {
@@ -354,13 +361,13 @@ impl Session<'_> {
         let settings = self.settings;
         let total = self.val.pictures.len();
         let requests: Vec<Request> = self.val.pictures.iter().map(|picture| request(picture, 0)).collect();
-        let whole = |image, _: &Request| squeeze(&image, None, INPUT_SIZE);
+        let whole = |request: &Request| loader::decode(request).map(|image| squeeze(&image, None, INPUT_SIZE));
         let mut tally = Tally::new(self.val.classes.len());
         let mut done = 0;
         loader::load(&requests, settings.batch_size, settings.loader_threads, whole, |batch| {
             done += batch.labels.len() + batch.unreadable.len();
             if !batch.labels.is_empty() {
-                let input = to_input(&batch.images, &Normalisation::IMAGENET, settings.device)?;
+                let input = to_input(&batch.items, &Normalisation::IMAGENET, settings.device)?;
                 let logits = self.network.logits(&self.network.activations(&input)?)?;
                 let labels = Tensor::f_from_slice(&batch.labels)?.f_to_device(settings.device)?;
                 let loss = cross_entropy(&logits, &labels)?.f_double_value(&[])?;
