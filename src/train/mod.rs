@@ -1,10 +1,12 @@
 //! Transfer learning, the HayCAM paper's Algorithm 1: remove the last layer, add one neuron a class, freeze the first
 //! layers, retrain.
 //!
-//! [`sampler`] picks the pictures class-balanced, [`augment`] varies them, [`sgd`] takes the steps at the rate of the
-//! [`schedule`], [`log`] keeps the record, [`run`](fn@run) ties them together.
+//! [`sampler`] picks the pictures class-balanced, [`augment`] varies them, [`features`] keeps what the frozen layers
+//! make of them, [`sgd`] takes the steps at the rate of the [`schedule`], [`log`] keeps the record,
+//! [`run`](fn@run) ties them together.
 
 pub mod augment;
+pub mod features;
 pub mod log;
 pub mod run;
 pub mod sampler;
@@ -54,6 +56,9 @@ pub enum TrainError {
         /// The loss.
         loss: f64,
     },
+    /// The feature cache.
+    #[error(transparent)]
+    Features(#[from] features::FeatureError),
     /// The network or its file.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -67,6 +72,7 @@ impl TrainError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Dataset(error) => error.exit_code(),
+            Self::Features(error) => error.exit_code(),
             Self::Model(error) | Self::Torch(error) => error.exit_code(),
             Self::Output(_) | Self::FrozenNoise { .. } => ExitCode::Usage,
             Self::Log { .. } | Self::Diverged { .. } => ExitCode::Failed,
