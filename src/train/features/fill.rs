@@ -64,7 +64,9 @@ pub fn fill<E: From<FeatureError> + From<DatasetError>>(
 ) -> Result<Filled, E> {
     let total = filling.total();
     let mut filled = Filled { computed: 0, unreadable: BTreeMap::new() };
-    store.retain(filling.pictures.iter().map(|picture| picture.path.as_path()), filling.views)?;
+    let paths = || filling.pictures.iter().map(|picture| picture.path.as_path());
+    // First, so that the room is free for what is computed now.
+    store.retain(paths(), filling.views)?;
     let requests = missing(store, filling, &mut filled.unreadable)?;
     let stamped_view = |request: &Request| {
         // Before the picture is read: if it changes meanwhile, it is found stale next time.
@@ -93,6 +95,8 @@ pub fn fill<E: From<FeatureError> + From<DatasetError>>(
         filled.unreadable.extend(batch.unreadable);
         observe(done, total)
     })?;
+    // A picture that is unreadable now may have been readable in an earlier pass.
+    store.retain(paths().filter(|&path| !filled.unreadable.contains_key(path)), filling.views)?;
     Ok(filled)
 }
 

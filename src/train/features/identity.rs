@@ -18,7 +18,8 @@ pub struct Identity {
 impl Identity {
     /// Identity of what `network` gives behind its stage `last_frozen`: maps of `shape` (channels, rows, columns).
     ///
-    /// `preparation` names all that decides a view: variation, input size, normalisation, seed.
+    /// `preparation` names all else that decides a map: variation, input size, normalisation, seed, batch size of the
+    /// filling, device.
     ///
     /// # Errors
     ///

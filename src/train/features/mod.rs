@@ -2,9 +2,10 @@
 //!
 //! Frozen stages answer a picture always alike, so a training need not run them anew in each epoch: a fixed number of
 //! varied views of each picture goes through them once, and training reads the feature maps in half precision.
-//! [`store`] keeps them in a file whose [`size`] is known before, [`identity`] ties them to the parameters and settings they were made with, and
-//! [`fill`](fn@fill) computes what is missing.
+//! [`store`] keeps each [`entry`] in a file whose [`size`] is known before, [`identity`] ties them to the parameters and
+//! settings that they were made with, and [`fill`](fn@fill) computes what is missing.
 
+pub mod entry;
 pub mod fill;
 pub mod identity;
 pub mod size;
@@ -13,10 +14,11 @@ pub mod store;
 #[cfg(test)]
 mod tests;
 
+pub use entry::{Entry, Stamp};
 pub use fill::{Filled, Filling, fill};
 pub use identity::Identity;
 pub use size::{required_bytes, views_within};
-pub use store::{Entry, FeatureStore, Stamp};
+pub use store::FeatureStore;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

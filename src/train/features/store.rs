@@ -1,9 +1,9 @@
 //! Feature maps in an embedded database, by picture and view.
 
 use std::collections::HashSet;
-use std::fs::{File, Metadata, Permissions};
+use std::fs::{File, Permissions};
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
@@ -12,7 +12,7 @@ use tch::{Device, Kind, TchError, Tensor};
 use tempfile::{PathPersistError, TempPath};
 
 use super::size::{PIECE, map_bytes};
-use super::{FeatureError, Identity};
+use super::{Entry, FeatureError, Identity};
 
 /// Holds the digest of the [`Identity`]; no other program has a table of this name.
 const IDENTITY: TableDefinition<(), &[u8]> = TableDefinition::new("maskwatch features: identity");
@@ -26,44 +26,6 @@ const PIECES: TableDefinition<(u128, u32, u32), &[u8]> = TableDefinition::new("p
 const DATABASE_MEMORY: usize = 64 << 20;
 /// How a file of the database begins.
 const MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
-
-/// Tells whether a picture was changed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stamp {
-    /// Length of the file.
-    bytes: u64,
-    /// Time of the last modification, since 1970.
-    modified_nanos: i128,
-}
-
-impl Stamp {
-    /// The stamp of a file as it is now.
-    ///
-    /// # Errors
-    ///
-    /// When the file cannot be found.
-    pub fn of(path: &Path) -> std::io::Result<Self> {
-        std::fs::metadata(path).map(|file| Self::from(&file))
-    }
-}
-
-impl From<&Metadata> for Stamp {
-    fn from(file: &Metadata) -> Self {
-        let modified_nanos = i128::from(file.mtime()) * 1_000_000_000 + i128::from(file.mtime_nsec());
-        Self { bytes: file.len(), modified_nanos }
-    }
-}
-
-/// One view of a picture as it is now.
-#[derive(Debug, Clone, Copy)]
-pub struct Entry<'a> {
-    /// The image file.
-    pub path: &'a Path,
-    /// Its state.
-    pub stamp: Stamp,
-    /// Number of the view.
-    pub view: u32,
-}
 
 /// An open store. Several threads may read at once.
 #[derive(Debug)]

@@ -56,6 +56,11 @@ fn unreadable_pictures_are_named_and_cost_no_second_pass() {
         assert_eq!(names, ["02.png", "03.png"]);
     }
     assert_eq!(store.get(&bench.pictures[2].path, 0).unwrap(), None);
+    // One that was readable before, too.
+    std::fs::write(&bench.pictures[7].path, "not a picture").unwrap();
+    assert_eq!(bench.fill(&store, 2, 0).unwrap().unreadable.len(), 3);
+    assert_eq!(store.get(&bench.pictures[7].path, 1).unwrap(), None);
+    assert!(store.get(&bench.pictures[6].path, 1).unwrap().is_some());
 }
 
 /// A disk of so many bytes.
