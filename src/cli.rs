@@ -236,6 +236,20 @@ pub struct TrainArgs {
     #[arg(long, value_enum, default_value = "single", help_heading = "Training")]
     pub precision: PrecisionArg,
 
+    /// Make this many variations of each picture once and keep what the frozen stages see in them
+    ///
+    /// Saves their work in every epoch but the first, and shows fewer different pictures.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Feature cache")]
+    pub cached_views: Option<u32>,
+
+    /// Where they are kept [default: the model's name with the ending .features]
+    #[arg(long, value_name = "PATH", requires = "cached_views", help_heading = "Feature cache")]
+    pub cache: Option<PathBuf>,
+
+    /// Gigabytes that they may take
+    #[arg(long, value_name = "GB", default_value_t = 8.0, value_parser = positive, help_heading = "Feature cache")]
+    pub cache_limit: f64,
+
     /// Variations of the pictures.
     #[command(flatten)]
     pub augmentation: AugmentationArgs,

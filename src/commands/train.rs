@@ -47,6 +47,7 @@ pub fn run(args: &TrainArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
         freeze_until: args.freeze_until.into(),
         precision: args.precision.into(),
         augmentation: Augmentation::from(&args.augmentation),
+        cached_views: args.cached_views,
         seed: args.seed,
     };
     let settings = Settings {
@@ -55,6 +56,8 @@ pub fn run(args: &TrainArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
         out: args.out.clone(),
         resume: args.resume,
         recipe,
+        cache: args.cache.clone().unwrap_or_else(|| args.out.with_extension("features")),
+        cache_limit: (args.cache_limit * 1e9) as u64,
         device: device::resolve(args.device)?,
         loader_threads: args.threads.unwrap_or_else(available_threads),
     };
@@ -128,6 +131,10 @@ impl Observer for Display<'_> {
                 set.count_by_class().into_iter().map(|(class, count)| format!("{class} {count}")).collect();
             tracing::info!("pictures in {name}: {}", counts.join(", "));
         }
+    }
+
+    fn caching(&mut self, done: usize, total: usize) -> ControlFlow<()> {
+        self.show("caching features".to_owned(), done, total, "")
     }
 
     fn batch(&mut self, epoch: u32, done: usize, total: usize, loss: Option<f64>) -> ControlFlow<()> {

@@ -142,12 +142,11 @@ pub fn evaluate(
     };
     let mut done = 0;
     let input_size = engine.description().input_size;
-    let prepare = |image, _: &Request| squeeze(&image, None, input_size);
-    loader::load(&requests, options.batch_size, options.loader_threads, prepare, |batch| {
-        let answers = engine.infer(&batch.images)?;
-        let readable =
-            requests[done..].iter().filter(|request| !batch.unreadable.iter().any(|(path, _)| *path == request.path));
-        for (request, answer) in readable.zip(&answers) {
+    let whole = |request: &Request| loader::decode(request).map(|image| squeeze(&image, None, input_size));
+    loader::load(&requests, options.batch_size, options.loader_threads, whole, |batch| {
+        let answers = engine.infer(&batch.items)?;
+        for (&index, answer) in batch.indices.iter().zip(&answers) {
+            let request = &requests[index];
             let truth = request.label;
             let predicted = argmax(&answer.logits);
             report.confusion[[truth, predicted]] += 1;

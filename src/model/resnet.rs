@@ -34,6 +34,18 @@ pub enum Stage {
 impl Stage {
     /// All stages, first to last.
     pub const ALL: [Self; 5] = [Self::Stem, Self::Layer1, Self::Layer2, Self::Layer3, Self::Layer4];
+
+    /// Filters, rows and columns of what the stage gives for pictures of `side` x `side` pixels.
+    pub fn output_shape(self, side: u32) -> [i64; 3] {
+        let (filters, reduction) = match self {
+            Self::Stem | Self::Layer1 => (64, 4),
+            Self::Layer2 => (128, 8),
+            Self::Layer3 => (256, 16),
+            Self::Layer4 => (FEATURES, 32),
+        };
+        let positions = i64::from(side.div_ceil(reduction));
+        [filters, positions, positions]
+    }
 }
 
 impl fmt::Display for Stage {

@@ -2,10 +2,12 @@
 //! layers, retrain.
 //!
 //! [`settings`] say what is wanted and [`run`](fn@run) checks it; a [`session`] then does the work: the [`sampler`] picks
-//! the pictures class-balanced, [`augment`] varies them, [`sgd`] takes the steps at the rate of the [`schedule`],
-//! [`temperature`] calibrates what was learnt, [`log`] keeps the record and [`state`] what a resumption needs.
+//! the pictures class-balanced, [`augment`] varies them, [`features`] keeps what the frozen stages make of them, [`sgd`]
+//! takes the steps at the rate of the [`schedule`], [`temperature`] calibrates what was learnt, [`log`] keeps the record
+//! and [`state`] what a resumption needs.
 
 pub mod augment;
+pub mod features;
 pub mod log;
 mod run;
 pub mod sampler;
@@ -34,6 +36,9 @@ use state::Progress;
 pub trait Observer {
     /// What the training starts from, how far it has come, and the pictures there are.
     fn started(&mut self, initial: &Initial, progress: &Progress, train: &Dataset, val: &Dataset);
+    /// Views of the pictures go through the frozen stages and into the feature cache; `ControlFlow::Break` ends the
+    /// training early.
+    fn caching(&mut self, done: usize, total: usize) -> ControlFlow<()>;
     /// A batch is done, with its mean loss unless none of its pictures could be read; `ControlFlow::Break` ends the
     /// training early.
     fn batch(&mut self, epoch: u32, done: usize, total: usize, loss: Option<f64>) -> ControlFlow<()>;
@@ -101,6 +106,21 @@ pub enum TrainError {
         /// Why.
         error: ModelError,
     },
+    /// Without frozen stages there is nothing to cache.
+    #[error("--cached-views needs frozen stages, and --freeze-until none leaves none; freeze some, or cache nothing")]
+    NothingToCache,
+    /// The feature cache would grow beyond its limit.
+    #[error(
+        "the feature cache would take {needed:.1} GB, and --cache-limit is {limit:.1}; raise it, or give --cached-views {fitting} at most"
+    )]
+    CacheLimit {
+        /// Size in gigabytes.
+        needed: f64,
+        /// Limit in gigabytes.
+        limit: f64,
+        /// Views that fit.
+        fitting: u32,
+    },
     /// The loss is not a number any more.
     #[error("the loss became {loss} in epoch {epoch}; lower --learning-rate")]
     Diverged {
@@ -109,6 +129,9 @@ pub enum TrainError {
         /// The loss.
         loss: f64,
     },
+    /// The feature cache.
+    #[error(transparent)]
+    Features(#[from] features::FeatureError),
     /// The network or its file.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -122,11 +145,15 @@ impl TrainError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Dataset(error) => error.exit_code(),
+            Self::Features(error) => error.exit_code(),
             Self::Model(error) | Self::Torch(error) | Self::State { error, .. } => error.exit_code(),
             Self::NothingToResume(_) => ExitCode::Input,
-            Self::Output(_) | Self::FrozenNoise { .. } | Self::Unfinished(_) | Self::OtherTraining { .. } => {
-                ExitCode::Usage
-            }
+            Self::Output(_)
+            | Self::FrozenNoise { .. }
+            | Self::Unfinished(_)
+            | Self::OtherTraining { .. }
+            | Self::NothingToCache
+            | Self::CacheLimit { .. } => ExitCode::Usage,
             Self::Log { .. } | Self::Diverged { .. } => ExitCode::Failed,
         }
     }

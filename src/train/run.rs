@@ -244,6 +244,7 @@ mod tests {
             freeze_until,
             precision: Precision::Single,
             augmentation: Augmentation::PLAIN,
+            cached_views: None,
             seed: 1,
         }
     }

@@ -1,14 +1,16 @@
 //! The work of a training: epochs of batches, validation after each, the best model kept.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::time::{Duration, Instant};
 
+use image::RgbImage;
 use ndarray::Array2;
-use rand::SeedableRng;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
-use tch::{Device, Kind, Reduction, Tensor};
+use tch::{Device, Kind, Reduction, TchError, Tensor};
 
+use super::features::{self, FeatureError, FeatureStore, Filling, Identity};
 use super::log::{self, EpochRecord};
 use super::sampler::BalancedSampler;
 use super::settings::Settings;
@@ -16,7 +18,7 @@ use super::sgd::Sgd;
 use super::state::{self, Progress};
 use super::tally::Tally;
 use super::{Ending, Observer, TrainError, temperature};
-use crate::dataset::loader::{self, Batch, Request};
+use crate::dataset::loader::{self, Request};
 use crate::dataset::{Dataset, DatasetError, Picture};
 use crate::model::checkpoint::{INPUT_SIZE, Model, ModelDescription};
 use crate::model::preprocess::{Normalisation, squeeze, to_input};
@@ -43,8 +45,14 @@ impl From<DatasetError> for Stop {
     }
 }
 
-impl From<tch::TchError> for Stop {
-    fn from(error: tch::TchError) -> Self {
+impl From<FeatureError> for Stop {
+    fn from(error: FeatureError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl From<TchError> for Stop {
+    fn from(error: TchError) -> Self {
         Self::Failed(error.into())
     }
 }
@@ -91,6 +99,14 @@ impl Session<'_> {
     /// When data or outputs fail, or the loss is not a number any more.
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<Ending, TrainError> {
         let recipe = &self.settings.recipe;
+        let features = match self.cached_features(observer) {
+            Ok(features) => features,
+            Err(Stop::Interrupted) => {
+                self.save_state()?;
+                return Ok(Ending::Interrupted);
+            }
+            Err(Stop::Failed(error)) => return Err(error),
+        };
         let mut sampler = BalancedSampler::new(self.train);
         let mut rng = ChaCha8Rng::seed_from_u64(recipe.seed);
         // Drawn again, so that what follows is drawn as if nothing had happened.
@@ -106,7 +122,7 @@ impl Session<'_> {
                 return Ok(Ending::Complete);
             }
             let drawn = sampler.draw(self.pictures_per_epoch(), &mut rng);
-            match self.epoch(&drawn, observer) {
+            match self.epoch(&drawn, features.as_ref(), observer) {
                 Ok(()) => {}
                 Err(Stop::Interrupted) => {
                     self.save_state()?;
@@ -121,10 +137,15 @@ impl Session<'_> {
         self.settings.recipe.pictures_per_epoch.unwrap_or(self.train.pictures.len())
     }
 
-    fn epoch(&mut self, drawn: &[usize], observer: &mut dyn Observer) -> Result<(), Stop> {
+    fn epoch(
+        &mut self,
+        drawn: &[usize],
+        features: Option<&FeatureStore>,
+        observer: &mut dyn Observer,
+    ) -> Result<(), Stop> {
         let started = Instant::now();
         let before = self.progress.seconds;
-        let outcome = self.train_epoch(drawn, observer).and_then(|()| self.validate(observer));
+        let outcome = self.train_epoch(drawn, features, observer).and_then(|()| self.validate(observer));
         self.progress.seconds = before + started.elapsed().as_secs_f64();
         let validation = outcome?;
 
@@ -160,35 +181,126 @@ impl Session<'_> {
         recipe.schedule.learning_rate(recipe.learning_rate, step, steps)
     }
 
-    fn train_epoch(&mut self, drawn: &[usize], observer: &mut dyn Observer) -> Result<(), Stop> {
+    /// The output of the frozen stages for all views of all pictures, if it is to be cached: opened, and completed.
+    fn cached_features(&mut self, observer: &mut dyn Observer) -> Result<Option<FeatureStore>, Stop> {
         let settings = self.settings;
         let recipe = &settings.recipe;
+        let Some(views) = recipe.cached_views else { return Ok(None) };
+        let last_frozen = recipe.freeze_until.ok_or(TrainError::NothingToCache)?;
+        let shape = last_frozen.output_shape(INPUT_SIZE);
+        let needed = features::required_bytes(self.train.pictures.len(), views, shape);
+        if needed > settings.cache_limit {
+            let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+            let fitting = features::views_within(settings.cache_limit, self.train.pictures.len(), shape);
+            let (needed, limit) = (gigabytes(needed), gigabytes(settings.cache_limit));
+            return Err(TrainError::CacheLimit { needed, limit, fitting }.into());
+        }
+        let filling = Filling {
+            pictures: &self.train.pictures,
+            views,
+            batch_size: recipe.batch_size,
+            threads: settings.loader_threads,
+        };
+        let preparation = format!(
+            "{:?} {INPUT_SIZE} {:?} {:?} {} {} {:?}",
+            recipe.augmentation,
+            Normalisation::IMAGENET,
+            recipe.precision,
+            recipe.seed,
+            filling.batch_size,
+            settings.device
+        );
+        let identity = Identity::new(&self.network, last_frozen, shape, &preparation)?;
+        let store = FeatureStore::open(&settings.cache, &settings.data, &identity).map_err(TrainError::from)?;
+        let vary = |image: RgbImage, picture: usize, view: u32| {
+            let number = u64::from(view) * filling.pictures.len() as u64 + picture as u64;
+            recipe.augmentation.apply(&image, INPUT_SIZE, &mut random_stream(recipe.seed, number))
+        };
+        let forward = |images: &[RgbImage]| {
+            let _no_gradients = tch::no_grad_guard();
+            let input = to_input(images, &Normalisation::IMAGENET, settings.device)?;
+            Ok(self.run_stages(0..=last_frozen as usize, input)?)
+        };
+        let observe = |done, total| going_on(observer.caching(done, total));
+        let filled = features::fill(&store, &filling, vary, forward, observe)?;
+        self.progress.unreadable.extend(filled.unreadable);
+        Ok(Some(store))
+    }
+
+    fn train_epoch(
+        &mut self,
+        drawn: &[usize],
+        features: Option<&FeatureStore>,
+        observer: &mut dyn Observer,
+    ) -> Result<(), Stop> {
+        let device = self.settings.device;
+        let recipe = &self.settings.recipe;
+        match features.zip(recipe.cached_views).zip(recipe.freeze_until) {
+            None => {
+                let vary = |request: &Request| {
+                    let image = loader::decode(request)?;
+                    Ok(recipe.augmentation.apply(&image, INPUT_SIZE, &mut random_stream(recipe.seed, request.draw)))
+                };
+                let input = |images: Vec<RgbImage>| Ok(to_input(&images, &Normalisation::IMAGENET, device)?);
+                self.learn(drawn, vary, input, 0, observer)
+            }
+            Some(((store, views), last_frozen)) => {
+                let read = |request: &Request| {
+                    let view = random_stream(recipe.seed, request.draw).random_range(0..views);
+                    match store.get(&request.path, view) {
+                        Ok(None) => Err("it is not in the feature cache".to_owned()),
+                        Ok(Some(map)) => Ok(Ok(map)),
+                        // Not the picture's fault: it ends the training.
+                        Err(error) => Ok(Err(error)),
+                    }
+                };
+                let input = |maps: Vec<Result<Vec<u8>, FeatureError>>| {
+                    let maps = maps.into_iter().collect::<Result<Vec<_>, _>>()?;
+                    Ok(store.stack(&maps, device)?)
+                };
+                self.learn(drawn, read, input, last_frozen as usize + 1, observer)
+            }
+        }
+    }
+
+    /// Learns what is left of an epoch. `fetch` gives what a picture contributes, `input` makes of that the input of the
+    /// stage with the index `first`.
+    fn learn<T: Send>(
+        &mut self,
+        drawn: &[usize],
+        fetch: impl Fn(&Request) -> Result<T, String> + Sync,
+        input: impl Fn(Vec<T>) -> Result<Tensor, TrainError>,
+        first: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<(), Stop> {
+        let settings = self.settings;
+        let batch_size = settings.recipe.batch_size;
         let Progress { epoch, batches, .. } = self.progress;
         let first_draw = u64::from(epoch - 1) * drawn.len() as u64;
-        let done_before = (batches * recipe.batch_size).min(drawn.len());
+        let mut done = (batches * batch_size).min(drawn.len());
         let requests: Vec<Request> = drawn
             .iter()
             .zip(first_draw..)
-            .skip(done_before)
+            .skip(done)
             .map(|(&index, draw)| request(&self.train.pictures[index], draw))
             .collect();
-        let vary = |image, request: &Request| {
-            // A stream a draw: the variation does not depend on which thread makes it.
-            let mut rng = ChaCha8Rng::seed_from_u64(recipe.seed);
-            rng.set_stream(request.draw + 1);
-            recipe.augmentation.apply(&image, INPUT_SIZE, &mut rng)
-        };
-        let mut done = done_before;
         let mut saved = Instant::now();
-        loader::load(&requests, recipe.batch_size, settings.loader_threads, vary, |batch| {
+        loader::load(&requests, batch_size, settings.loader_threads, fetch, |batch| {
             done += batch.labels.len() + batch.unreadable.len();
-            let loss = self.train_batch(&batch)?;
-            if let Some(loss) = loss.filter(|loss| !loss.is_finite()) {
-                return Err(Stop::Failed(TrainError::Diverged { epoch, loss }));
+            let mut loss = None;
+            // Nothing is learnt from a batch without pictures.
+            if !batch.labels.is_empty() {
+                let value = self.step(input(batch.items)?, first, &batch.labels)?;
+                if !value.is_finite() {
+                    return Err(Stop::Failed(TrainError::Diverged { epoch, loss: value }));
+                }
+                loss = Some(value);
             }
             self.progress.step += 1;
             self.progress.batches += 1;
-            self.progress.unreadable.extend(batch.unreadable);
+            for (path, reason) in batch.unreadable {
+                self.progress.unreadable.entry(path).or_insert(reason);
+            }
             if saved.elapsed() > STATE_INTERVAL {
                 self.save_state()?;
                 saved = Instant::now();
@@ -199,33 +311,35 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Takes one step and gives its loss; nothing is learnt from a batch without pictures.
-    fn train_batch(&mut self, batch: &Batch) -> Result<Option<f64>, TrainError> {
-        if batch.labels.is_empty() {
-            return Ok(None);
-        }
-        let recipe = &self.settings.recipe;
-        let labels = Tensor::f_from_slice(&batch.labels)?.f_to_device(self.settings.device)?;
-        let input = to_input(&batch.images, &Normalisation::IMAGENET, self.settings.device)?;
-        let mut x = input.f_to_kind(recipe.precision.kind())?;
-        for (stage, mode) in Stage::ALL.into_iter().zip(self.modes) {
-            let _no_gradients = (mode == StageMode::Frozen).then(tch::no_grad_guard);
-            x = self.network.stage(stage, &x, mode == StageMode::BatchStatistics)?;
-        }
-        let logits = self.network.logits(&x)?;
-        let loss = cross_entropy(&logits, &labels, recipe.label_smoothing)?;
+    /// Takes one step with the input of the stage with the index `first`, and gives the mean loss before it.
+    fn step(&mut self, input: Tensor, first: usize, labels: &[i64]) -> Result<f64, TrainError> {
+        let activations = self.run_stages(first..=Stage::ALL.len() - 1, input)?;
+        let logits = self.network.logits(&activations)?;
+        let truth = Tensor::f_from_slice(labels)?.f_to_device(self.settings.device)?;
+        let loss = cross_entropy(&logits, &truth, self.settings.recipe.label_smoothing)?;
         let value = loss.f_double_value(&[])?;
-        self.progress.tally.add(value, &argmax(&logits)?, &batch.labels);
+        self.progress.tally.add(value, &argmax(&logits)?, labels);
         if value.is_finite() {
             self.sgd.step(&loss, self.learning_rate(self.progress.step))?;
         }
-        Ok(Some(value))
+        Ok(value)
+    }
+
+    /// Runs the stages of these indices as the training does.
+    fn run_stages(&self, stages: RangeInclusive<usize>, input: Tensor) -> Result<Tensor, TchError> {
+        let mut x = input.f_to_kind(self.settings.recipe.precision.kind())?;
+        for index in stages {
+            let mode = self.modes[index];
+            let _no_gradients = (mode == StageMode::Frozen).then(tch::no_grad_guard);
+            x = self.network.stage(Stage::ALL[index], &x, mode == StageMode::BatchStatistics)?;
+        }
+        Ok(x)
     }
 
     fn validate(&mut self, observer: &mut dyn Observer) -> Result<Validation, Stop> {
         let settings = self.settings;
         let requests: Vec<Request> = self.val.pictures.iter().map(|picture| request(picture, 0)).collect();
-        let prepare = |image, _: &Request| squeeze(&image, None, INPUT_SIZE);
+        let prepare = |request: &Request| loader::decode(request).map(|image| squeeze(&image, None, INPUT_SIZE));
         let classes = self.val.classes.len();
         let mut tally = Tally::new(classes);
         let mut rows = Vec::with_capacity(requests.len() * classes);
@@ -236,7 +350,7 @@ impl Session<'_> {
             if !batch.labels.is_empty() {
                 let _no_gradients = tch::no_grad_guard();
                 let truth = Tensor::f_from_slice(&batch.labels)?.f_to_device(settings.device)?;
-                let input = to_input(&batch.images, &Normalisation::IMAGENET, settings.device)?;
+                let input = to_input(&batch.items, &Normalisation::IMAGENET, settings.device)?;
                 let logits = self.network.logits(&self.network.activations(&input)?)?;
                 let loss = cross_entropy(&logits, &truth, 0.0)?.f_double_value(&[])?;
                 tally.add(loss, &argmax(&logits)?, &batch.labels);
@@ -289,6 +403,13 @@ struct Validation {
     labels: Vec<i64>,
 }
 
+/// A stream of random numbers for each draw or view: it does not depend on which thread asks, and when.
+fn random_stream(seed: u64, number: u64) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(number + 1);
+    rng
+}
+
 fn request(picture: &Picture, draw: u64) -> Request {
     Request { path: picture.path.clone(), label: picture.label, draw }
 }
@@ -300,19 +421,19 @@ fn going_on(flow: ControlFlow<()>) -> Result<(), Stop> {
     }
 }
 
-fn cross_entropy(logits: &Tensor, labels: &Tensor, label_smoothing: f64) -> Result<Tensor, tch::TchError> {
+fn cross_entropy(logits: &Tensor, labels: &Tensor, label_smoothing: f64) -> Result<Tensor, TchError> {
     // -100 is libtorch's own "no label"; no label has that value.
     logits.f_cross_entropy_loss(labels, None::<&Tensor>, Reduction::Mean, -100, label_smoothing)
 }
 
-fn argmax(logits: &Tensor) -> Result<Vec<i64>, tch::TchError> {
+fn argmax(logits: &Tensor) -> Result<Vec<i64>, TchError> {
     let indices = logits.f_argmax(1, false)?.f_to_device(Device::Cpu)?;
     let mut values = vec![0; indices.numel()];
     indices.f_copy_data(&mut values, indices.numel())?;
     Ok(values)
 }
 
-fn to_vec(logits: &Tensor) -> Result<Vec<f32>, tch::TchError> {
+fn to_vec(logits: &Tensor) -> Result<Vec<f32>, TchError> {
     let logits = logits.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
     let mut values = vec![0.0; logits.numel()];
     logits.f_copy_data(&mut values, logits.numel())?;

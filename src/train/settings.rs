@@ -22,6 +22,10 @@ pub struct Settings {
     pub resume: bool,
     /// What decides the result.
     pub recipe: Recipe,
+    /// Where the output of the frozen stages is kept if `recipe.cached_views` asks for it.
+    pub cache: PathBuf,
+    /// Size that it may have, in bytes.
+    pub cache_limit: u64,
     /// Where the network runs.
     pub device: Device,
     /// Threads that read pictures.
@@ -77,6 +81,9 @@ pub struct Recipe {
     pub precision: Precision,
     /// Variations of the training pictures.
     pub augmentation: Augmentation,
+    /// Variations of each picture that are made once and for all, their features being cached; if `None`, each time
+    /// another one.
+    pub cached_views: Option<u32>,
     /// Decides everything random.
     pub seed: u64,
 }
