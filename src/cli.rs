@@ -38,6 +38,11 @@ Examples:
   maskwatch train data --init resnet18.safetensors
   maskwatch train data --classes mask,no_mask --epochs 5 --learning-rate 0.01 --schedule one-cycle";
 
+const EVALUATE_EXAMPLES: &str = "\
+Examples:
+  maskwatch evaluate data/test
+  maskwatch evaluate data/test --model mine.safetensors --report report";
+
 /// A real-time mask detector for video streams that shows why: ResNet18 and HayCAM class activation maps.
 #[derive(Debug, Parser)]
 #[command(name = "maskwatch", version, arg_required_else_help = true, max_term_width = 120)]
@@ -63,7 +68,9 @@ pub enum Command {
     /// Measure a model on folders of labelled pictures
     ///
     /// DIR holds a folder a class. Prints accuracy over all classes and over mask and no mask, by class and by source
-    /// (the prefix of the file names), and the confusion matrix.
+    /// (the prefix of the file names), the confusion matrix, and how far the probabilities can be trusted, all with 95 %
+    /// intervals.
+    #[command(after_help = EVALUATE_EXAMPLES)]
     Evaluate(EvaluateArgs),
     /// Check what works on this machine, and say what to do about what does not
     Doctor(ModelArgs),
@@ -240,6 +247,11 @@ pub struct EvaluateArgs {
     /// Folder with a folder a class
     #[arg(value_name = "DIR")]
     pub data: PathBuf,
+
+    /// Write a report to this folder: figures (report.json, table.csv), every answer (predictions.csv), text (report.md)
+    /// and pictures, among them the worst mistakes (mistakes.png); files of an earlier report are replaced
+    #[arg(long, value_name = "OUT")]
+    pub report: Option<PathBuf>,
 
     /// Model options.
     #[command(flatten)]

@@ -2,25 +2,9 @@
 
 mod common;
 
-use std::path::Path;
-
 use common::*;
 use maskwatch::config::shipped_model;
 use maskwatch::model::weights::Weights;
-
-/// Class folders with a few of the bundled pictures.
-fn class_folders(folder: &Path) {
-    for (class, pictures) in [
-        ("mask", ["collins_surgical.jpg", "hopper_ffp2.jpg", "collins_cloth.jpg"].as_slice()),
-        ("no_mask", &["collins_no_mask.jpg", "hopper_no_mask.jpg"]),
-        ("background", &["empty_studio.jpg"]),
-    ] {
-        std::fs::create_dir_all(folder.join(class)).unwrap();
-        for picture in pictures {
-            std::fs::copy(sample(picture), folder.join(class).join(picture)).unwrap();
-        }
-    }
-}
 
 #[test]
 fn a_trained_model_runs_and_comes_with_a_log() {
@@ -149,7 +133,7 @@ fn completions_and_manual_are_printed() {
 
 #[test]
 fn help_has_examples() {
-    for command in ["run", "train"] {
+    for command in ["run", "train", "evaluate"] {
         let help = maskwatch([command, "--help"]).ok().stdout;
         assert!(help.contains("Examples:") && help.contains(&format!("maskwatch {command} ")), "{help}");
     }

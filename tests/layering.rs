@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 /// From the bottom of the program to its top.
-const ORDER: [&str; 24] = [
+const ORDER: [&str; 26] = [
     "exit_code",
+    "files",
     "shutdown",
     "geometry",
     "labels",
@@ -17,6 +18,7 @@ const ORDER: [&str; 24] = [
     "boxes",
     "analyse",
     "draw",
+    "plot",
     "train",
     "evaluate",
     "sinks",

@@ -4,13 +4,13 @@
 //! drops the metadata.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use tch::{Device, Kind, Tensor};
 
 use super::ModelError;
+use crate::files;
 
 /// Named tensors in single precision on the CPU, and the file's metadata.
 #[derive(Debug)]
@@ -80,23 +80,8 @@ impl Weights {
         }
         let serialised = safetensors::serialize(views, Some(metadata))
             .map_err(|error| ModelError::invalid(path, error.to_string()))?;
-        replace_file(path, &serialised).map_err(|source| ModelError::Unwritable { path: path.to_owned(), source })
+        files::replace(path, &serialised).map_err(|source| ModelError::Unwritable { path: path.to_owned(), source })
     }
-}
-
-/// Writes beside the target and renames, so that a reader never meets half a file.
-fn replace_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".maskwatch-").permissions(readable_by_all()).tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
-}
-
-/// A temporary file is private by default; a model is not. The process's umask still applies.
-fn readable_by_all() -> std::fs::Permissions {
-    std::os::unix::fs::PermissionsExt::from_mode(0o666)
 }
 
 /// `None` for a type that no network parameter has.

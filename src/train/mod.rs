@@ -2,9 +2,10 @@
 //! layers, retrain.
 //!
 //! [`sampler`] picks the pictures class-balanced, [`augment`] varies them, [`sgd`] takes the steps at the rate of the
-//! [`schedule`], [`log`] keeps the record, [`run`](fn@run) ties them together.
+//! [`schedule`], [`log`] keeps the record, [`curves`] draws it, [`run`](fn@run) ties them together.
 
 pub mod augment;
+pub mod curves;
 pub mod log;
 pub mod run;
 pub mod sampler;

@@ -77,6 +77,20 @@ pub fn sample_video() -> String {
     sample("mask_on_off.mp4").to_str().unwrap().to_owned()
 }
 
+/// Class folders with a few of the bundled pictures.
+pub fn class_folders(folder: &Path) {
+    for (class, pictures) in [
+        ("mask", ["collins_surgical.jpg", "hopper_ffp2.jpg", "collins_cloth.jpg"].as_slice()),
+        ("no_mask", &["collins_no_mask.jpg", "hopper_no_mask.jpg"]),
+        ("background", &["empty_studio.jpg"]),
+    ] {
+        std::fs::create_dir_all(folder.join(class)).unwrap();
+        for picture in pictures {
+            std::fs::copy(sample(picture), folder.join(class).join(picture)).unwrap();
+        }
+    }
+}
+
 /// Frames of a video with their timestamps, and the error with which it ended, if any.
 pub fn decode(path: &Path) -> (Vec<(Duration, RgbImage)>, Option<String>) {
     let mut source = match SourceSpec::VideoFile(path.to_owned()).open(&OpenOptions::default()) {

@@ -1,0 +1,69 @@
+//! Files that are there completely or not at all.
+
+use std::io::{Error, ErrorKind, Result, Write};
+use std::path::Path;
+
+/// Writes `bytes` beside `path` and renames, so that a reader never meets half a file, and an earlier file survives a
+/// failure. A link goes on pointing where it does: the file behind it is replaced.
+///
+/// # Errors
+///
+/// When the folder cannot be written, the disk is full, or `path` is there but no regular file: a device or a pipe must
+/// not be replaced by a file.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let target = match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => path.to_owned(),
+        Err(error) => return Err(error),
+        Ok(_) => {
+            let target = path.canonicalize()?;
+            if !target.is_file() {
+                return Err(Error::new(ErrorKind::InvalidInput, "it is there and no regular file"));
+            }
+            target
+        }
+    };
+    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".maskwatch-").permissions(readable_by_all()).tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(&target)?;
+    Ok(())
+}
+
+/// A temporary file is private by default; results are not. The process's umask still applies.
+fn readable_by_all() -> std::fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(0o666)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_and_nothing_is_left_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for content in ["one", "two"] {
+            replace(&path, content.as_bytes()).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_keeps_pointing_and_what_is_no_file_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, link, socket] = ["file", "link", "socket"].map(|name| folder.path().join(name));
+        std::fs::write(&path, "one").unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        replace(&link, b"two").unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "two");
+
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert!(replace(&socket, b"x").is_err());
+        assert!(std::fs::read(&socket).is_err(), "it is a socket still");
+        std::fs::create_dir(folder.path().join("sub")).unwrap();
+        assert!(replace(&folder.path().join("sub"), b"x").is_err());
+    }
+}
