@@ -17,7 +17,7 @@ use crate::files;
 /// The name under which plotters knows the bundled font.
 const FONT: &str = "bundled";
 
-/// First colour of a plot: what was learnt from, what was measured.
+/// First colour of a plot.
 pub const BLUE: RGBColor = RGBColor(0, 114, 178);
 /// Second colour, told apart from the first by colour-blind people too (Okabe & Ito 2008).
 pub const ORANGE: RGBColor = RGBColor(213, 94, 0);
@@ -53,9 +53,10 @@ impl<E: std::error::Error + Send + Sync> From<DrawingAreaErrorKind<E>> for PlotE
     }
 }
 
-/// The bundled font, `size_px` high.
+/// The bundled font, `size_px` high, or a pixel more if that is odd: plotters cuts off half pixels, and then the letters of
+/// a line stand at different heights.
 pub fn text(size_px: u32) -> TextStyle<'static> {
-    (FONT, size_px).into_text_style(&(1, 1)).color(&INK)
+    (FONT, size_px.next_multiple_of(2)).into_text_style(&(1, 1)).color(&INK)
 }
 
 /// Black or white, whichever reads better on `colour`.

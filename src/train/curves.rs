@@ -90,7 +90,7 @@ fn draw_panel(area: &Area, panel: &Panel, records: &[EpochRecord], best: Option<
         .axis_style(GREY)
         .bold_line_style(GRID)
         .light_line_style(TRANSPARENT)
-        .label_style(plot::text(17))
+        .label_style(plot::text(18))
         .axis_desc_style(plot::text(18))
         .x_desc("epoch")
         .x_labels(8)
@@ -120,7 +120,7 @@ fn draw_panel(area: &Area, panel: &Panel, records: &[EpochRecord], best: Option<
     if panel.lines.len() > 1 {
         chart
             .configure_series_labels()
-            .label_font(plot::text(17))
+            .label_font(plot::text(18))
             .position(if panel.range.0 == 0.0 {
                 SeriesLabelPosition::UpperRight
             } else {

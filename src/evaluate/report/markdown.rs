@@ -15,11 +15,9 @@ pub fn write(Findings { model, evaluation, summary }: Findings, has_sheet: bool)
         right.total,
         printable(&evaluation.data.display().to_string()),
     );
-    for (what, names) in [("class folders that the model does not know", &evaluation.unknown_classes)] {
-        if !names.is_empty() {
-            let names: Vec<String> = names.iter().map(|name| escaped(name)).collect();
-            text += &format!("Left out: {what} ({}).\n\n", names.join(", "));
-        }
+    if !evaluation.unknown_classes.is_empty() {
+        let names: Vec<String> = evaluation.unknown_classes.iter().map(|name| escaped(name)).collect();
+        text += &format!("Left out: class folders that the model does not know ({}).\n\n", names.join(", "));
     }
     if !evaluation.unreadable.is_empty() {
         text +=
@@ -27,18 +25,11 @@ pub fn write(Findings { model, evaluation, summary }: Findings, has_sheet: bool)
     }
 
     text += &table(
-        &["", "right", "of", "largest of all outputs", "larger of the two outputs"],
+        &["", "pictures", "right by the largest of all outputs", "right by the larger of the two outputs"],
         [
-            vec![
-                "all classes".to_owned(),
-                right.count.to_string(),
-                right.total.to_string(),
-                percent(right),
-                "-".to_owned(),
-            ],
+            vec!["all classes".to_owned(), right.total.to_string(), percent(right), "-".to_owned()],
             vec![
                 "mask or no mask".to_owned(),
-                summary.mask_or_not.count.to_string(),
                 summary.mask_or_not.total.to_string(),
                 percent(summary.mask_or_not),
                 percent(summary.mask_or_not_of_two),

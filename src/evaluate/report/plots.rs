@@ -27,7 +27,7 @@ pub fn reliability(calibration: &Calibration, path: &Path) -> Result<(), PlotErr
         .filter(|(_, _, bin)| bin.accuracy.total > 0)
         .collect();
     plot::write_png(path, RELIABILITY_PX, |area| {
-        let area = area.titled(&title, plot::text(28))?;
+        let area = area.margin(18, 0, 0, 0).titled(&title, plot::text(28))?;
         let (upper, lower) = area.split_vertically((65).percent_height());
         draw_accuracy(&upper, &bins)?;
         draw_histogram(&lower, &bins)
@@ -46,7 +46,7 @@ fn draw_accuracy(area: &Area, bins: &[(f64, f64, &Bin)]) -> Result<(), PlotError
         .axis_style(GREY)
         .bold_line_style(GRID)
         .light_line_style(TRANSPARENT)
-        .label_style(plot::text(19))
+        .label_style(plot::text(20))
         .axis_desc_style(plot::text(20))
         .y_desc("accuracy")
         .x_labels(6)
@@ -78,7 +78,7 @@ fn draw_accuracy(area: &Area, bins: &[(f64, f64, &Bin)]) -> Result<(), PlotError
     chart.draw_series(DashedLineSeries::new([(0.0, 0.0), (1.0, 1.0)], 8, 6, GREY.stroke_width(2)))?;
     chart
         .configure_series_labels()
-        .label_font(plot::text(19))
+        .label_font(plot::text(20))
         .position(SeriesLabelPosition::UpperLeft)
         .legend_area_size(36)
         .margin(14)
@@ -104,7 +104,7 @@ fn draw_histogram(area: &Area, bins: &[(f64, f64, &Bin)]) -> Result<(), PlotErro
         .axis_style(GREY)
         .bold_line_style(GRID)
         .light_line_style(TRANSPARENT)
-        .label_style(plot::text(19))
+        .label_style(plot::text(20))
         .axis_desc_style(plot::text(20))
         .x_desc("confidence (probability of the predicted class)")
         .y_desc("pictures (%)")
@@ -118,7 +118,7 @@ fn draw_histogram(area: &Area, bins: &[(f64, f64, &Bin)]) -> Result<(), PlotErro
     )?;
     // As wide as a bar at most, whatever the number.
     let digits = pictures.max(1).ilog10() + 1;
-    let number = plot::text((78 / digits).min(19)).pos(Pos::new(HPos::Center, VPos::Bottom));
+    let number = plot::text((78 / digits).min(20)).pos(Pos::new(HPos::Center, VPos::Bottom));
     let width = 1.0 / BINS as f64;
     chart.draw_series(bins.iter().map(|(low, _, bin)| {
         EmptyElement::at((low + width / 2.0, share(bin)))
@@ -139,7 +139,7 @@ const MATRIX_PX: u32 = 760;
 pub fn confusion(classes: &[String], confusion: &Confusion, path: &Path) -> Result<(), PlotError> {
     let count = classes.len() as u32;
     let cell = (MATRIX_PX / count.max(1)).clamp(*CELL_PX.start(), *CELL_PX.end());
-    let text_px = (cell / 7).clamp(13, 24);
+    let text_px = (cell / 7).clamp(14, 24);
     let names: Vec<String> = classes.iter().map(|class| shortened(&super::printable(class), 22)).collect();
     let widest = names.iter().map(|name| name.chars().count() as u32).max().unwrap_or_default();
     // A bold letter is about 0.6 as wide as the text is high.

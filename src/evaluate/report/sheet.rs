@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use image::imageops::{overlay, thumbnail};
+use image::imageops::{FilterType, overlay, resize};
 use image::{Rgb, RgbImage};
 
 use super::{ReportError, printable};
@@ -72,7 +72,7 @@ fn draw_mistake(sheet: &mut RgbImage, font: &Font, corner: (u32, u32), mistake: 
     if let Ok(picture) = read_image(&evaluation.data.join(&mistake.path)) {
         let scale = f64::from(PICTURE_PX) / f64::from(picture.width().max(picture.height()));
         let scaled = |side: u32| ((f64::from(side) * scale).round() as u32).clamp(1, PICTURE_PX);
-        let small = thumbnail(&picture, scaled(picture.width()), scaled(picture.height()));
+        let small = resize(&picture, scaled(picture.width()), scaled(picture.height()), FilterType::Triangle);
         let place = |corner: u32, side: u32| i64::from(corner + (PICTURE_PX - side) / 2);
         overlay(sheet, &small, place(corner.0, small.width()), place(corner.1, small.height()));
     }
