@@ -68,8 +68,8 @@ pub enum Command {
     /// Measure a model on folders of labelled pictures
     ///
     /// DIR holds a folder a class. Prints accuracy over all classes and over mask and no mask, by class and by source
-    /// (the prefix of the file names), the confusion matrix, and how far the probabilities can be trusted, all with 95 %
-    /// intervals.
+    /// (the prefix of the file names), with 95 % intervals, the confusion matrix, and how far the probabilities can be
+    /// trusted.
     #[command(after_help = EVALUATE_EXAMPLES)]
     Evaluate(EvaluateArgs),
     /// Check what works on this machine, and say what to do about what does not
