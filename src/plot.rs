@@ -53,8 +53,8 @@ impl<E: std::error::Error + Send + Sync> From<DrawingAreaErrorKind<E>> for PlotE
     }
 }
 
-/// The bundled font, `size_px` high, or a pixel more if that is odd: plotters cuts off half pixels, and then the letters of
-/// a line stand at different heights.
+/// The bundled font, `size_px` high, or a pixel more if that is odd: plotters cuts off half pixels, and then the letters
+/// of a line stand at different heights.
 pub fn text(size_px: u32) -> TextStyle<'static> {
     (FONT, size_px.next_multiple_of(2)).into_text_style(&(1, 1)).color(&INK)
 }

@@ -87,8 +87,8 @@ impl ReportFolder {
     ///
     /// # Errors
     ///
-    /// When the path is no folder, is the folder of one of the `classes` in `data` (the report's pictures would be taken
-    /// for data the next time), or cannot be written.
+    /// When the path is no folder, is the folder of one of the `classes` in `data` (the report's pictures would be
+    /// taken for data the next time), or cannot be written.
     pub fn prepare(path: &Path, data: &Path, classes: &[String]) -> Result<Self, ReportError> {
         let place = |problem: &str| ReportError::Place(format!("{} {problem}", path.display()));
         let unwritable = |source| ReportError::Unwritable { path: path.to_owned(), source };
