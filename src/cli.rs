@@ -45,6 +45,11 @@ Examples:
   maskwatch train data --freeze-until none --stage-decay 0.3 --augmentation robust --label-smoothing 0.1
   maskwatch train data --resume";
 
+const EVALUATE_EXAMPLES: &str = "\
+Examples:
+  maskwatch evaluate data/test
+  maskwatch evaluate data/test --model mine.safetensors --report report";
+
 /// A real-time mask detector for video streams that shows why: ResNet18 and HayCAM class activation maps.
 #[derive(Debug, Parser)]
 #[command(name = "maskwatch", version, arg_required_else_help = true, max_term_width = 120)]
@@ -70,7 +75,9 @@ pub enum Command {
     /// Measure a model on folders of labelled pictures
     ///
     /// DIR holds a folder a class. Prints accuracy over all classes and over mask and no mask, by class and by source
-    /// (the prefix of the file names), and the confusion matrix.
+    /// (the prefix of the file names), with 95 % intervals, the confusion matrix, and how far the probabilities can be
+    /// trusted.
+    #[command(after_help = EVALUATE_EXAMPLES)]
     Evaluate(EvaluateArgs),
     /// Check what works on this machine, and say what to do about what does not
     Doctor(ModelArgs),
@@ -337,6 +344,11 @@ pub struct EvaluateArgs {
     /// Folder with a folder a class
     #[arg(value_name = "DIR")]
     pub data: PathBuf,
+
+    /// Write a report to this folder: figures (report.json, table.csv), every answer (predictions.csv), text (report.md)
+    /// and pictures, among them the worst mistakes (mistakes.png); files of an earlier report are replaced
+    #[arg(long, value_name = "OUT")]
+    pub report: Option<PathBuf>,
 
     /// Model options.
     #[command(flatten)]

@@ -31,6 +31,7 @@ pub mod labels;
 pub mod model;
 pub mod pca;
 pub mod pipeline;
+pub mod plot;
 pub mod progress;
 pub mod shutdown;
 pub mod sinks;

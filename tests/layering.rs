@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 /// From the bottom of the program to its top.
-const ORDER: [&str; 25] = [
+const ORDER: [&str; 26] = [
     "exit_code",
-    "shutdown",
     "files",
+    "shutdown",
     "geometry",
     "labels",
     "frame",
@@ -18,6 +18,7 @@ const ORDER: [&str; 25] = [
     "boxes",
     "analyse",
     "draw",
+    "plot",
     "train",
     "evaluate",
     "sinks",

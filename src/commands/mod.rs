@@ -9,6 +9,7 @@ pub mod train;
 
 use crate::config::ConfigError;
 use crate::evaluate::classification::EvaluateError;
+use crate::evaluate::report::ReportError;
 use crate::exit_code::ExitCode;
 use crate::model::ModelError;
 use crate::train::TrainError;
@@ -19,6 +20,7 @@ pub fn exit_code_of(error: &anyhow::Error) -> ExitCode {
         None.or_else(|| cause.downcast_ref().map(ConfigError::exit_code))
             .or_else(|| cause.downcast_ref().map(TrainError::exit_code))
             .or_else(|| cause.downcast_ref().map(EvaluateError::exit_code))
+            .or_else(|| cause.downcast_ref().map(ReportError::exit_code))
             .or_else(|| cause.downcast_ref().map(ModelError::exit_code))
     });
     known.unwrap_or(ExitCode::Failed)

@@ -12,6 +12,9 @@ use crate::geometry::Rect;
 #[error("the bundled font cannot be read: {0}; reinstall maskwatch")]
 pub struct LabelError(ab_glyph::InvalidFont);
 
+/// The font file in the program: DejaVu Sans Bold, which covers Latin, Greek, Cyrillic and more.
+pub const BUNDLED_FONT: &[u8] = include_bytes!("fonts/DejaVuSans-Bold.ttf");
+
 /// A font with which tags are drawn.
 #[derive(Debug)]
 pub struct Font(FontRef<'static>);
@@ -20,9 +23,13 @@ pub struct Font(FontRef<'static>);
 const MARGIN: f32 = 0.2;
 
 impl Font {
-    /// DejaVu Sans Bold, which covers Latin, Greek, Cyrillic and more.
+    /// Loads the bundled font.
+    ///
+    /// # Errors
+    ///
+    /// When the font in the program is damaged.
     pub fn bundled() -> Result<Self, LabelError> {
-        FontRef::try_from_slice(include_bytes!("fonts/DejaVuSans-Bold.ttf")).map(Self).map_err(LabelError)
+        FontRef::try_from_slice(BUNDLED_FONT).map(Self).map_err(LabelError)
     }
 
     /// Upper left corner of a tag for a box: above it where there is room, otherwise inside it at its top, and never
@@ -58,7 +65,7 @@ impl Font {
     }
 
     /// Width and height of a tag in pixels.
-    fn tag_size(&self, text: &str, text_px: f32) -> (u32, u32) {
+    pub fn tag_size(&self, text: &str, text_px: f32) -> (u32, u32) {
         let margin = text_px * MARGIN;
         let (_, width) = self.lay_out(text, text_px);
         ((width + 2.0 * margin).ceil() as u32, (text_px + 2.0 * margin).ceil() as u32)

@@ -2,7 +2,7 @@
 
 mod heat;
 mod label;
-mod palette;
+pub mod palette;
 
 use image::RgbImage;
 
@@ -11,12 +11,12 @@ use crate::geometry::Rect;
 use crate::labels::BACKGROUND;
 use palette::Rgb;
 
-pub use label::LabelError;
+pub use label::{BUNDLED_FONT, Font, LabelError};
 
 /// Draws analyses onto frames. Keeps the font.
 #[derive(Debug)]
 pub struct Annotator {
-    font: label::Font,
+    font: Font,
 }
 
 /// Text height as a share of the picture's shorter side, and never below this many pixels: readable at 240p and at 4K.
@@ -30,7 +30,7 @@ impl Annotator {
     ///
     /// When the font in the program is damaged.
     pub fn new() -> Result<Self, LabelError> {
-        Ok(Self { font: label::Font::bundled()? })
+        Ok(Self { font: Font::bundled()? })
     }
 
     /// Draws in place: the heat map where a class other than `background` was found, its boxes, and the label of the

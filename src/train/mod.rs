@@ -3,10 +3,11 @@
 //!
 //! [`settings`] say what is wanted and [`run`](fn@run) checks it; a [`session`] then does the work: the [`sampler`] picks
 //! the pictures class-balanced, [`augment`] varies them, [`features`] keeps what the frozen stages make of them, [`sgd`]
-//! takes the steps at the rate of the [`schedule`], [`temperature`] calibrates what was learnt, [`log`] keeps the record
-//! and [`state`] what a resumption needs.
+//! takes the steps at the rate of the [`schedule`], [`temperature`] calibrates what was learnt, [`log`] keeps the record,
+//! [`curves`] draws it, and [`state`] keeps what a resumption needs.
 
 pub mod augment;
+pub mod curves;
 pub mod features;
 pub mod log;
 mod run;
@@ -29,6 +30,7 @@ use crate::dataset::{Dataset, DatasetError};
 use crate::exit_code::ExitCode;
 use crate::model::ModelError;
 use crate::model::checkpoint::Initial;
+use crate::plot::PlotError;
 use log::EpochRecord;
 use state::Progress;
 
@@ -121,6 +123,9 @@ pub enum TrainError {
         /// Views that fit.
         fitting: u32,
     },
+    /// The curves cannot be drawn.
+    #[error(transparent)]
+    Curves(#[from] PlotError),
     /// The loss is not a number any more.
     #[error("the loss became {loss} in epoch {epoch}; lower --learning-rate")]
     Diverged {
@@ -154,7 +159,7 @@ impl TrainError {
             | Self::OtherTraining { .. }
             | Self::NothingToCache
             | Self::CacheLimit { .. } => ExitCode::Usage,
-            Self::Log { .. } | Self::Diverged { .. } => ExitCode::Failed,
+            Self::Log { .. } | Self::Curves(_) | Self::Diverged { .. } => ExitCode::Failed,
         }
     }
 }

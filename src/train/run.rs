@@ -128,7 +128,7 @@ fn refuse_unusable_output(settings: &Settings) -> Result<(), TrainError> {
             return Err(TrainError::Output(message));
         }
     }
-    files::check_writable(out).map_err(|source| ModelError::Unwritable { path: out.clone(), source })?;
+    files::check_replaceable(out).map_err(|source| ModelError::Unwritable { path: out.clone(), source })?;
     if !settings.resume && settings.state().exists() {
         return Err(TrainError::Unfinished(settings.state()));
     }

@@ -17,7 +17,7 @@ use super::settings::Settings;
 use super::sgd::Sgd;
 use super::state::{self, Progress};
 use super::tally::Tally;
-use super::{Ending, Observer, TrainError, temperature};
+use super::{Ending, Observer, TrainError, curves, temperature};
 use crate::dataset::loader::{self, Request};
 use crate::dataset::{Dataset, DatasetError, Picture};
 use crate::model::checkpoint::{INPUT_SIZE, Model, ModelDescription};
@@ -171,6 +171,7 @@ impl Session<'_> {
         observer.epoch(&record);
         self.progress.finish_epoch(record, self.train.classes.len());
         log::write(&self.settings.log(), &self.progress.records)?;
+        curves::draw(&self.progress.records, &self.settings.curves()).map_err(TrainError::from)?;
         self.save_state()?;
         Ok(())
     }

@@ -1,0 +1,176 @@
+//! A contact sheet of the worst mistakes: the pictures whose wrong class has the highest confidence.
+//!
+//! It shows the evaluated pictures, so it goes to the report's folder and nowhere else.
+
+use std::path::Path;
+
+use image::imageops::{FilterType, overlay, resize};
+use image::{Rgb, RgbImage};
+
+use super::{ReportError, printable};
+use crate::capture::stills::read_image;
+use crate::draw::{Font, palette};
+use crate::evaluate::classification::{Evaluation, Prediction};
+use crate::plot::write_picture;
+
+/// More pictures than this nobody looks at.
+const MAX_MISTAKES: usize = 40;
+const COLUMNS: usize = 8;
+/// Side of the square into which a picture is fitted.
+const PICTURE_PX: u32 = 220;
+const GAP_PX: u32 = 12;
+const TEXT_PX: f32 = 17.0;
+/// Text is made smaller to fit, but not smaller than this.
+const MIN_TEXT_PX: f32 = 11.0;
+/// Height of one of the two lines of a caption.
+const LINE_PX: u32 = 26;
+const PAPER: [u8; 3] = [255; 3];
+const EMPTY: [u8; 3] = [225; 3];
+
+/// Draws the sheet and tells whether there is one: without mistakes nothing is written.
+///
+/// # Errors
+///
+/// When the file cannot be written.
+pub fn write(evaluation: &Evaluation, path: &Path) -> Result<bool, ReportError> {
+    let mut mistakes: Vec<&Prediction> =
+        evaluation.predictions.iter().filter(|prediction| !prediction.is_right()).collect();
+    if mistakes.is_empty() {
+        return Ok(false);
+    }
+    mistakes.sort_by(|one, other| other.confidence().total_cmp(&one.confidence()));
+    let title = match mistakes.len() {
+        1 => "1 mistake".to_owned(),
+        count if count <= MAX_MISTAKES => format!("{count} mistakes, the most confident first"),
+        count => format!("{MAX_MISTAKES} of {count} mistakes, the most confident first"),
+    };
+    mistakes.truncate(MAX_MISTAKES);
+
+    let font = Font::bundled()?;
+    let columns = mistakes.len().min(COLUMNS) as u32;
+    let rows = mistakes.len().div_ceil(COLUMNS) as u32;
+    let cell = (PICTURE_PX + GAP_PX, PICTURE_PX + 2 * LINE_PX + GAP_PX);
+    let header = 2 * LINE_PX;
+    let size = (columns * cell.0 + GAP_PX, header + rows * cell.1 + GAP_PX);
+    let mut sheet = RgbImage::from_pixel(size.0, size.1, Rgb(PAPER));
+    let title_px = fitting(&font, &title, size.0 - 2 * GAP_PX).0;
+    font.draw_tag(&mut sheet, &title, title_px, (GAP_PX, GAP_PX), PAPER);
+    for (index, mistake) in mistakes.into_iter().enumerate() {
+        let (column, row) = ((index % COLUMNS) as u32, (index / COLUMNS) as u32);
+        let corner = (GAP_PX + column * cell.0, header + row * cell.1);
+        draw_mistake(&mut sheet, &font, corner, mistake, evaluation);
+    }
+    write_picture(path, &sheet)?;
+    Ok(true)
+}
+
+/// Draws the picture and, under it, what it is taken for, how surely, and what the file is called.
+fn draw_mistake(sheet: &mut RgbImage, font: &Font, corner: (u32, u32), mistake: &Prediction, evaluation: &Evaluation) {
+    let [truth, predicted] = [mistake.label, mistake.predicted()].map(|class| printable(&evaluation.classes[class]));
+    overlay(sheet, &RgbImage::from_pixel(PICTURE_PX, PICTURE_PX, Rgb(EMPTY)), corner.0.into(), corner.1.into());
+    // The picture was read before; if it is gone by now, its place stays empty.
+    if let Ok(picture) = read_image(&evaluation.data.join(&mistake.path)) {
+        let scale = f64::from(PICTURE_PX) / f64::from(picture.width().max(picture.height()));
+        let scaled = |side: u32| ((f64::from(side) * scale).round() as u32).clamp(1, PICTURE_PX);
+        let small = resize(&picture, scaled(picture.width()), scaled(picture.height()), FilterType::Triangle);
+        let place = |corner: u32, side: u32| i64::from(corner + (PICTURE_PX - side) / 2);
+        overlay(sheet, &small, place(corner.0, small.width()), place(corner.1, small.height()));
+    }
+    let colour = palette::class_colour(&predicted, mistake.predicted());
+    let verdict = format!("{truth} > {predicted}  {:.1} %", mistake.confidence() * 100.0);
+    let name = mistake.path.file_name().map(|name| printable(&name.to_string_lossy())).unwrap_or_default();
+    for (line, text, colour) in [(0, verdict, colour), (1, name, PAPER)] {
+        let (text_px, text) = fitting(font, &text, PICTURE_PX);
+        let place = (corner.0, corner.1 + PICTURE_PX + line * LINE_PX);
+        font.draw_tag(sheet, &text, text_px, place, colour);
+    }
+}
+
+/// The text and its height so that its tag is at most `width_px` wide: smaller first, then with its middle left out.
+fn fitting(font: &Font, text: &str, width_px: u32) -> (f32, String) {
+    let fits = |text: &str, text_px: f32| font.tag_size(text, text_px).0 <= width_px;
+    let mut text_px = TEXT_PX;
+    while text_px > MIN_TEXT_PX && !fits(text, text_px) {
+        text_px -= 0.5;
+    }
+    let characters: Vec<char> = text.chars().collect();
+    let mut kept = characters.len();
+    let mut shown = text.to_owned();
+    while kept > 2 && !fits(&shown, text_px) {
+        kept -= 1;
+        let (head, tail) = (kept.div_ceil(2), kept / 2);
+        shown = characters[..head].iter().chain(&['…']).chain(&characters[characters.len() - tail..]).collect();
+    }
+    (text_px, shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn evaluation(folder: &Path, colours: &[([u8; 3], usize, f32)]) -> Evaluation {
+        let predictions = colours.iter().enumerate().map(|(index, &(colour, label, confidence))| {
+            let name = format!("picture_{index:08}.png");
+            RgbImage::from_pixel(40, 20, Rgb(colour)).save(folder.join(&name)).unwrap();
+            Prediction {
+                path: name.into(),
+                source: "picture".to_owned(),
+                label,
+                probabilities: vec![confidence, 1.0 - confidence].into(),
+            }
+        });
+        Evaluation {
+            data: folder.to_owned(),
+            classes: vec!["mask".to_owned(), "no_mask".to_owned()],
+            predictions: predictions.collect(),
+            unknown_classes: Vec::new(),
+            unreadable: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_most_confident_mistake_comes_first_and_no_right_answer_is_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let [less, most, right] = [[200, 0, 10], [0, 200, 10], [10, 0, 200]];
+        let evaluation = evaluation(folder.path(), &[(less, 1, 0.6), (most, 1, 0.9), (right, 0, 0.99)]);
+        let path = folder.path().join("sheet.png");
+        assert!(write(&evaluation, &path).unwrap());
+        let sheet = image::open(path).unwrap().into_rgb8();
+        let middle = 2 * LINE_PX + PICTURE_PX / 2;
+        let columns = [0, 1].map(|column| GAP_PX + column * (PICTURE_PX + GAP_PX) + PICTURE_PX / 2);
+        assert_eq!(columns.map(|x| sheet.get_pixel(x, middle).0), [most, less]);
+        assert!(!sheet.pixels().any(|pixel| pixel.0 == right));
+    }
+
+    #[test]
+    fn without_mistakes_there_is_no_sheet() {
+        let folder = tempfile::tempdir().unwrap();
+        let evaluation = evaluation(folder.path(), &[([9; 3], 0, 0.9)]);
+        let path = folder.path().join("sheet.png");
+        assert!(!write(&evaluation, &path).unwrap());
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn any_number_of_mistakes_fits_and_a_lost_picture_leaves_its_place_empty() {
+        for count in [1, 8, 9, MAX_MISTAKES + 5] {
+            let folder = tempfile::tempdir().unwrap();
+            let evaluation = evaluation(folder.path(), &vec![([0, 0, 99], 1, 0.8); count]);
+            std::fs::remove_file(folder.path().join("picture_00000000.png")).unwrap();
+            let path = folder.path().join("sheet.png");
+            assert!(write(&evaluation, &path).unwrap());
+            let blue = image::open(path).unwrap().into_rgb8().pixels().filter(|pixel| pixel.0 == [0, 0, 99]).count();
+            assert_eq!(blue, (count.min(MAX_MISTAKES) - 1) * 220 * 110);
+        }
+    }
+
+    #[test]
+    fn captions_fit_and_keep_both_ends_of_a_name() {
+        let font = Font::bundled().unwrap();
+        let name = format!("kaggle12k_{}_end.jpg", "é".repeat(80));
+        let (text_px, text) = fitting(&font, &name, PICTURE_PX);
+        assert!(font.tag_size(&text, text_px).0 <= PICTURE_PX);
+        assert!(text.starts_with("kaggle") && text.ends_with("end.jpg") && text.contains('…'), "{text}");
+        assert_eq!(fitting(&font, "short", PICTURE_PX), (TEXT_PX, "short".to_owned()));
+    }
+}
