@@ -141,6 +141,45 @@ fn a_resumed_training_equals_one_that_was_never_interrupted() {
 }
 
 #[test]
+fn cached_features_are_used_and_a_resumed_training_does_not_notice() {
+    let data = Data::new();
+    std::fs::write(data.path("train/mask/broken.jpg"), "not a picture").unwrap();
+    let cache = data.path("shared.features");
+    let options = format!(
+        "--epochs 3 --pictures-per-epoch 40 --batch-size 4 --threads 2 --cached-views 3 --augmentation robust --cache {}",
+        cache.display()
+    );
+    let run = data.trained("whole.safetensors", &options).ok();
+    assert!(run.stderr.contains("broken.jpg"), "{}", run.stderr);
+    assert!(std::fs::metadata(&cache).unwrap().len() > 6 * 3 * 100_352, "six pictures, three views");
+
+    let mut child = data.train("killed.safetensors", &options).stderr(Stdio::null()).spawn().unwrap();
+    wait_for(&data.path("killed.state.safetensors"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    data.trained("killed.safetensors", &format!("{options} --resume")).ok();
+    assert_same_training(&data, "whole", "killed");
+
+    // Views that were made for another seed are not those of this one: the cache is begun anew.
+    let other = data.trained("other.safetensors", &format!("{options} --seed 2")).ok();
+    assert!(other.stderr.contains("is begun anew"), "{}", other.stderr);
+}
+
+#[test]
+fn a_cache_that_cannot_be_is_refused() {
+    let data = Data::new();
+    data.trained("x.safetensors", "--freeze-until none --cached-views 2").fails(2, "needs frozen stages");
+    data.trained("x.safetensors", "--cached-views 1000 --cache-limit 0.1").fails(2, "give --cached-views 1");
+    std::fs::write(data.path("x.features"), "somebody's notes").unwrap();
+    data.trained("x.safetensors", "--cached-views 2").fails(2, "is not a feature cache and is left as it is");
+    assert_eq!(std::fs::read_to_string(data.path("x.features")).unwrap(), "somebody's notes");
+    let folder = data.path("");
+    let out = data.path("full.safetensors");
+    let arguments = ["train", folder.to_str().unwrap(), "--out", out.to_str().unwrap(), "--cached-views", "2"];
+    maskwatch_with_file_limit(1000, &arguments).fails(1, "cannot grow");
+}
+
+#[test]
 fn pictures_that_changed_are_noticed() {
     let data = Data::new();
     let options = "--epochs 50 --pictures-per-epoch 6 --batch-size 2";
