@@ -1,6 +1,6 @@
 //! Files that are there completely or not at all.
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::io::{Error, ErrorKind, Result, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,12 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(&target)?;
-    Ok(())
+    // Until the folder is written, too, a power cut may bring the earlier file back.
+    File::open(folder_of(&target))?.sync_all()
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Whether [`replace`] could begin: what would otherwise fail after hours of work fails at once.
@@ -48,10 +53,17 @@ fn target(path: &Path) -> Result<PathBuf> {
     }
 }
 
-fn temporary_beside(target: &Path) -> Result<NamedTempFile> {
-    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+/// A file that can take the place of `target` and vanishes if it does not.
+///
+/// # Errors
+///
+/// When the folder cannot be written.
+pub fn temporary_beside(target: &Path) -> Result<NamedTempFile> {
     // A temporary file is private by default; results are not. The process's umask still applies.
-    tempfile::Builder::new().prefix(".maskwatch-").permissions(Permissions::from_mode(0o666)).tempfile_in(folder)
+    tempfile::Builder::new()
+        .prefix(".maskwatch-")
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder_of(target))
 }
 
 #[cfg(test)]

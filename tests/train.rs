@@ -254,7 +254,7 @@ fn trainings_that_make_no_sense_are_refused() {
     let folder = data.path("");
     let folder = folder.to_str().unwrap();
     maskwatch(["train", folder, "--out", folder]).fails(2, "is a folder; give the name of a file");
-    maskwatch(["train", folder, "--out", "/nonexistent/x.safetensors"]).fails(1, "cannot write the model");
+    maskwatch(["train", folder, "--out", "/nonexistent/x.safetensors"]).fails(1, "cannot write");
     data.trained("x.csv", "").fails(2, "give the model another ending");
     data.trained("x.safetensors", "--classes mask,mask").fails(3, "the class mask is named twice");
     data.trained("x.safetensors", "--classes mask,ghost").fails(3, "ghost");

@@ -1,6 +1,7 @@
 //! `maskwatch train`: a model from labelled pictures.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use crate::cli::{ProgressArg, TrainArgs};
 use crate::config::{available_threads, shipped_model};
@@ -14,8 +15,11 @@ use crate::threads;
 use crate::train::augment::Augmentation;
 use crate::train::log::EpochRecord;
 use crate::train::settings::Recipe;
-use crate::train::state::Progress as TrainingProgress;
+use crate::train::state::Position;
 use crate::train::{self, Ending, Observer, Settings};
+
+/// Time between two copies of the state within an epoch.
+const STATE_INTERVAL: Duration = Duration::from_secs(300);
 
 /// Trains until the last epoch or the user stops it.
 ///
@@ -26,13 +30,11 @@ pub fn run(args: &TrainArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     threads::size_pools(args.threads);
     let init = args.init.clone().unwrap_or_else(|| {
         let shipped = shipped_model();
-        if args.resume {
-            return shipped;
-        }
         tracing::info!("starting from the shipped model, {} (choose another start with --init)", shipped.display());
         shipped
     });
     let recipe = Recipe {
+        init: init.file_name().unwrap_or(init.as_os_str()).to_string_lossy().into_owned(),
         classes: args.classes.clone(),
         epochs: args.epochs,
         patience: args.patience,
@@ -56,10 +58,11 @@ pub fn run(args: &TrainArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
         out: args.out.clone(),
         resume: args.resume,
         recipe,
-        cache: args.cache.clone().unwrap_or_else(|| args.out.with_extension("features")),
+        cache: args.cache.clone().unwrap_or_else(|| Settings::default_cache(&args.out)),
         cache_limit: (args.cache_limit * 1e9) as u64,
         device: device::resolve(args.device)?,
         loader_threads: args.threads.unwrap_or_else(available_threads),
+        state_interval: STATE_INTERVAL,
     };
     let mut display = Display { when: args.progress, epochs: args.epochs, progress: None, shutdown };
     let outcome = train::run(&settings, &mut display);
@@ -120,10 +123,10 @@ impl Display<'_> {
 }
 
 impl Observer for Display<'_> {
-    fn started(&mut self, initial: &Initial, progress: &TrainingProgress, train: &Dataset, val: &Dataset) {
+    fn started(&mut self, initial: &Initial, position: &Position, train: &Dataset, val: &Dataset) {
         tracing::info!("starting from a {}", initial.kind);
-        if progress.step > 0 {
-            tracing::info!("going on in epoch {}, after {} steps", progress.epoch, progress.step);
+        if position.step > 0 {
+            tracing::info!("going on in epoch {}, after {} steps", position.epoch, position.step);
         }
         tracing::info!("begun at random: {}", initial.random.join(", "));
         for (name, set) in [("train", train), ("val", val)] {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use image::RgbImage;
 
-use super::DatasetError;
+use super::{DatasetError, Picture};
 use crate::capture::stills::read_image;
 
 /// What was made from some requests, with their labels.
@@ -30,6 +30,13 @@ pub struct Request {
     pub label: usize,
     /// Identifies the draw within the training, for whoever varies the picture at random.
     pub draw: u64,
+}
+
+impl Request {
+    /// Asks for a picture.
+    pub fn new(picture: &Picture, draw: u64) -> Self {
+        Self { path: picture.path.clone(), label: picture.label, draw }
+    }
 }
 
 /// Batches that a thread may have ready before they are used.

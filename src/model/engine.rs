@@ -4,11 +4,12 @@ use std::path::Path;
 
 use image::RgbImage;
 use ndarray::{Array1, Array2};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
 
 use super::ModelError;
 use super::checkpoint::{Model, ModelDescription};
 use super::preprocess::to_input;
+use super::tensors::to_rows;
 
 /// A loaded model on its device. One thread owns it: libtorch's tensors can be sent, but not shared.
 #[derive(Debug)]
@@ -90,14 +91,4 @@ impl Engine {
         }
         Ok(answers)
     }
-}
-
-/// Copies a matrix off its device.
-fn to_rows(matrix: &Tensor) -> Result<Array2<f32>, ModelError> {
-    let (rows, columns) = matrix.size2()?;
-    let matrix = matrix.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
-    let mut values = vec![0.0; matrix.numel()];
-    matrix.f_copy_data(&mut values, matrix.numel())?;
-    let shape = (rows.unsigned_abs() as usize, columns.unsigned_abs() as usize);
-    Ok(Array2::from_shape_vec(shape, values).expect("a matrix holds rows x columns values"))
 }

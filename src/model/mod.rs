@@ -9,6 +9,7 @@ pub mod device;
 pub mod engine;
 pub mod preprocess;
 pub mod resnet;
+pub mod tensors;
 pub mod weights;
 
 #[cfg(test)]
@@ -38,12 +39,20 @@ pub enum ModelError {
         reason: String,
     },
     /// The file cannot be written.
-    #[error("cannot write the model {path}: {source}; free some space or choose another path", path = .path.display())]
+    #[error("cannot write {path}: {source}; free some space or choose another path", path = .path.display())]
     Unwritable {
         /// The file.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// A parameter is beyond what can be stored.
+    #[error("cannot write {path}: parameter {parameter} has values beyond what can be stored; lower the learning rate", path = .path.display())]
+    Overflow {
+        /// The file.
+        path: PathBuf,
+        /// Name of the parameter.
+        parameter: String,
     },
     /// The device that was asked for is not to be had.
     #[error("{0}")]
@@ -58,7 +67,7 @@ impl ModelError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Unreadable { .. } | Self::Invalid { .. } => ExitCode::Input,
-            Self::Unwritable { .. } | Self::Device(_) | Self::Torch(_) => ExitCode::Failed,
+            Self::Unwritable { .. } | Self::Overflow { .. } | Self::Device(_) | Self::Torch(_) => ExitCode::Failed,
         }
     }
 

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::ModelError;
+use super::tensors::to_bytes;
 use crate::files;
 
 /// Named tensors in single precision on the CPU, and the file's metadata.
@@ -76,13 +77,10 @@ impl Weights {
         };
         let mut stored = Vec::with_capacity(tensors.len());
         for (name, tensor) in tensors {
-            let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(kind)?.f_contiguous()?;
-            if tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
-                let reason = format!("parameter {name} has values beyond what can be stored; lower the learning rate");
-                return Err(ModelError::invalid(path, reason));
+            if tensor.f_to_kind(kind)?.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+                return Err(ModelError::Overflow { path: path.to_owned(), parameter: name.clone() });
             }
-            let mut bytes = vec![0; tensor.numel() * kind.elt_size_in_bytes()];
-            tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
+            let bytes = to_bytes(tensor, kind)?;
             let shape: Vec<usize> = tensor.size().iter().map(|&size| size.unsigned_abs() as usize).collect();
             stored.push((name, shape, bytes));
         }

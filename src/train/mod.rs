@@ -7,6 +7,7 @@
 //! [`curves`] draws it, and [`state`] keeps what a resumption needs.
 
 pub mod augment;
+mod cached;
 pub mod curves;
 pub mod features;
 pub mod log;
@@ -16,9 +17,14 @@ pub mod schedule;
 mod session;
 pub mod settings;
 pub mod sgd;
+pub mod stages;
 pub mod state;
 pub mod tally;
 pub mod temperature;
+mod validate;
+
+#[cfg(test)]
+mod tests;
 
 pub use run::{Ending, Outcome, run};
 pub use settings::Settings;
@@ -32,12 +38,12 @@ use crate::model::ModelError;
 use crate::model::checkpoint::Initial;
 use crate::plot::PlotError;
 use log::EpochRecord;
-use state::Progress;
+use state::Position;
 
 /// Watches a training and may stop it.
 pub trait Observer {
     /// What the training starts from, how far it has come, and the pictures there are.
-    fn started(&mut self, initial: &Initial, progress: &Progress, train: &Dataset, val: &Dataset);
+    fn started(&mut self, initial: &Initial, position: &Position, train: &Dataset, val: &Dataset);
     /// Views of the pictures go through the frozen stages and into the feature cache; `ControlFlow::Break` ends the
     /// training early.
     fn caching(&mut self, done: usize, total: usize) -> ControlFlow<()>;
@@ -100,14 +106,29 @@ pub enum TrainError {
         /// What differs, in words.
         difference: String,
     },
-    /// The state cannot be kept.
-    #[error("{error}; what {path} held before is untouched", path = .path.display())]
-    State {
+    /// The state of a complete training stays.
+    #[error("the training is complete, but {path} cannot be removed: {source}; delete it", path = .path.display())]
+    StateRemains {
         /// The state.
         path: PathBuf,
-        /// Why.
-        error: ModelError,
+        /// What the system said.
+        source: std::io::Error,
     },
+    /// The best model so far has gone.
+    #[error(
+        "{path} is gone, and with it the best model of the training that is to be resumed; put it back, or begin anew without {state}",
+        path = .path.display(),
+        state = .state.display()
+    )]
+    BestIsGone {
+        /// The model.
+        path: PathBuf,
+        /// The state.
+        state: PathBuf,
+    },
+    /// The observer asked for the end.
+    #[error("interrupted")]
+    Interrupted,
     /// Without frozen stages there is nothing to cache.
     #[error("--cached-views needs frozen stages, and --freeze-until none leaves none; freeze some, or cache nothing")]
     NothingToCache,
@@ -151,15 +172,16 @@ impl TrainError {
         match self {
             Self::Dataset(error) => error.exit_code(),
             Self::Features(error) => error.exit_code(),
-            Self::Model(error) | Self::Torch(error) | Self::State { error, .. } => error.exit_code(),
-            Self::NothingToResume(_) => ExitCode::Input,
+            Self::Model(error) | Self::Torch(error) => error.exit_code(),
+            Self::NothingToResume(_) | Self::BestIsGone { .. } => ExitCode::Input,
+            Self::Interrupted => ExitCode::Interrupted,
             Self::Output(_)
             | Self::FrozenNoise { .. }
             | Self::Unfinished(_)
             | Self::OtherTraining { .. }
             | Self::NothingToCache
             | Self::CacheLimit { .. } => ExitCode::Usage,
-            Self::Log { .. } | Self::Curves(_) | Self::Diverged { .. } => ExitCode::Failed,
+            Self::Log { .. } | Self::Curves(_) | Self::StateRemains { .. } | Self::Diverged { .. } => ExitCode::Failed,
         }
     }
 }

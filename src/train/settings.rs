@@ -1,6 +1,7 @@
 //! What a training is asked to do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 use tch::{Device, Kind};
@@ -30,6 +31,8 @@ pub struct Settings {
     pub device: Device,
     /// Threads that read pictures.
     pub loader_threads: usize,
+    /// Time between two copies of the state within an epoch: what a power cut costs at most, validation apart.
+    pub state_interval: Duration,
 }
 
 impl Settings {
@@ -47,11 +50,18 @@ impl Settings {
     pub fn state(&self) -> PathBuf {
         self.out.with_extension("state.safetensors")
     }
+
+    /// Where the feature cache of a model goes unless another place is given.
+    pub fn default_cache(out: &Path) -> PathBuf {
+        out.with_extension("features")
+    }
 }
 
 /// Everything that decides what is learnt from given pictures and weights. It is kept in the model file.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Recipe {
+    /// Name of the file with the weights to start from.
+    pub init: String,
     /// Classes to learn, in the order of the outputs; all folders of `train` if empty.
     pub classes: Vec<String>,
     /// Passes.

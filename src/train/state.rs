@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tch::{Device, Tensor};
 
 use super::TrainError;
@@ -24,7 +24,7 @@ const VELOCITY: &str = "velocity.";
 
 /// How far a training has come.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
+pub struct Position {
     /// The current epoch, counted from 1.
     pub epoch: u32,
     /// Batches of it that are done.
@@ -37,11 +37,11 @@ pub struct Progress {
     pub step: u64,
     /// Epochs that are over.
     pub records: Vec<EpochRecord>,
-    /// Files that could not be read, with the reason.
-    pub unreadable: BTreeMap<PathBuf, String>,
+    /// Files that could not be read, with the reason, for people.
+    pub unreadable: BTreeMap<String, String>,
 }
 
-impl Progress {
+impl Position {
     /// At the beginning of a training of so many classes.
     pub fn new(classes: usize) -> Self {
         Self {
@@ -56,12 +56,19 @@ impl Progress {
     }
 
     /// Adds an epoch that is over, and goes on to the next.
-    pub fn finish_epoch(&mut self, record: EpochRecord, classes: usize) {
+    pub fn finish_epoch(&mut self, record: EpochRecord) {
         self.records.push(record);
         self.epoch += 1;
         self.batches = 0;
-        self.tally = Tally::new(classes);
+        self.tally = Tally::new(self.tally.classes());
         self.seconds = 0.0;
+    }
+
+    /// Notes files that could not be read; the first reason counts.
+    pub fn note_unreadable(&mut self, files: impl IntoIterator<Item = (PathBuf, String)>) {
+        for (path, reason) in files {
+            self.unreadable.entry(path.display().to_string()).or_insert(reason);
+        }
     }
 
     /// The epoch whose model was kept.
@@ -70,14 +77,51 @@ impl Progress {
     }
 }
 
+/// A training as it is now.
+#[derive(Debug)]
+pub struct Snapshot<'a> {
+    /// What it was asked to do.
+    pub recipe: &'a Recipe,
+    /// Identifies its pictures.
+    pub fingerprint: &'a str,
+    /// Parameters that began at random.
+    pub random: &'a [String],
+    /// How far it has come.
+    pub position: &'a Position,
+    /// The network.
+    pub network: &'a ResNet18,
+    /// The optimiser.
+    pub sgd: &'a Sgd,
+}
+
 /// What the file says of itself.
 #[derive(Serialize, Deserialize)]
 struct Description {
     recipe: Value,
-    /// Identifies the pictures.
-    pictures: String,
+    fingerprint: String,
     random: Vec<String>,
-    progress: Progress,
+    position: Position,
+}
+
+impl Snapshot<'_> {
+    /// Writes the state, replacing an earlier one in one step.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written; the earlier one is then untouched.
+    pub fn save(&self, path: &Path) -> Result<(), TrainError> {
+        let invalid = |error: serde_json::Error| ModelError::invalid(path, error.to_string());
+        let description = Description {
+            recipe: serde_json::to_value(self.recipe).map_err(invalid)?,
+            fingerprint: self.fingerprint.to_owned(),
+            random: self.random.to_owned(),
+            position: self.position.clone(),
+        };
+        let text = serde_json::to_string(&description).map_err(invalid)?;
+        let velocities = self.sgd.velocities().map(|(name, tensor)| (format!("{VELOCITY}{name}"), tensor));
+        let tensors: Vec<(String, &Tensor)> = self.network.named_tensors().into_iter().chain(velocities).collect();
+        Ok(Weights::write(path, &tensors, Storage::Single, HashMap::from([(METADATA_KEY.to_owned(), text)]))?)
+    }
 }
 
 /// An interrupted training.
@@ -88,44 +132,16 @@ pub struct State {
     /// Parameters that began at random.
     pub random: Vec<String>,
     /// How far it had come.
-    pub progress: Progress,
+    pub position: Position,
     /// What the optimiser remembered.
     pub velocities: Velocities,
 }
 
-/// What the optimiser remembered, by the name of the parameter.
+/// What an optimiser remembered, by the name of the parameter.
 #[derive(Debug)]
 pub struct Velocities {
     path: PathBuf,
     tensors: BTreeMap<String, Tensor>,
-}
-
-/// Writes the state, replacing an earlier one in one step.
-///
-/// # Errors
-///
-/// When the file cannot be written; the earlier one is then untouched.
-pub fn save(
-    path: &Path,
-    recipe: &Recipe,
-    pictures: &str,
-    random: &[String],
-    progress: &Progress,
-    network: &ResNet18,
-    sgd: &Sgd,
-) -> Result<(), TrainError> {
-    let invalid = |error: serde_json::Error| ModelError::invalid(path, error.to_string());
-    let description = Description {
-        recipe: serde_json::to_value(recipe).map_err(invalid)?,
-        pictures: pictures.to_owned(),
-        random: random.to_owned(),
-        progress: progress.clone(),
-    };
-    let text = serde_json::to_string(&description).map_err(invalid)?;
-    let velocities = sgd.velocities().map(|(name, tensor)| (format!("{VELOCITY}{name}"), tensor));
-    let tensors: Vec<(String, &Tensor)> = network.named_tensors().into_iter().chain(velocities).collect();
-    Weights::write(path, &tensors, Storage::Single, HashMap::from([(METADATA_KEY.to_owned(), text)]))
-        .map_err(|error| TrainError::State { path: path.to_owned(), error })
 }
 
 impl State {
@@ -134,27 +150,32 @@ impl State {
     /// # Errors
     ///
     /// When there is none, it is damaged, or it belongs to another training: what differs is named.
-    pub fn load(path: &Path, recipe: &Recipe, pictures: &str, device: Device) -> Result<Self, TrainError> {
+    pub fn load(path: &Path, recipe: &Recipe, fingerprint: &str, device: Device) -> Result<Self, TrainError> {
         if !path.exists() {
             return Err(TrainError::NothingToResume(path.to_owned()));
         }
         let Weights { mut tensors, metadata } = Weights::read(path)?;
-        let description: Description = metadata
+        let text = metadata
             .get(METADATA_KEY)
-            .and_then(|text| serde_json::from_str(text).ok())
             .ok_or_else(|| ModelError::invalid(path, "it does not hold the state of a training"))?;
-        if let Some(difference) = difference(&description.recipe, recipe) {
+        let damaged = |error: serde_json::Error| ModelError::invalid(path, format!("it cannot be read ({error})"));
+        let saved: Description = serde_json::from_str(text).map_err(damaged)?;
+        let asked = serde_json::to_value(recipe).map_err(damaged)?;
+        if let Some(difference) = difference("recipe", &saved.recipe, &asked) {
             return Err(TrainError::OtherTraining { path: path.to_owned(), difference });
         }
-        if description.pictures != pictures {
+        if saved.fingerprint != fingerprint {
             let difference = "the pictures have changed".to_owned();
             return Err(TrainError::OtherTraining { path: path.to_owned(), difference });
+        }
+        let Description { random, position, .. } = saved;
+        if position.epoch == 0 || position.tally.classes() != recipe.classes.len() {
+            return Err(ModelError::invalid(path, "its position makes no sense").into());
         }
         let network = ResNet18::assemble(recipe.classes.len() as i64, &mut |name, shape| {
             take(path, &mut tensors, name, shape)?.f_to_device(device).map_err(TrainError::from)
         })?;
-        let Description { random, progress, .. } = description;
-        Ok(Self { network, random, progress, velocities: Velocities { path: path.to_owned(), tensors } })
+        Ok(Self { network, random, position, velocities: Velocities { path: path.to_owned(), tensors } })
     }
 }
 
@@ -176,11 +197,38 @@ fn take(path: &Path, tensors: &mut BTreeMap<String, Tensor>, name: &str, shape: 
     }
 }
 
-/// The first setting that differs, with both values.
-fn difference(saved: &Value, recipe: &Recipe) -> Option<String> {
-    let asked = serde_json::to_value(recipe).ok()?;
-    let (saved, asked) = (saved.as_object()?, asked.as_object()?);
-    let name = asked.keys().find(|name| saved.get(*name) != asked.get(*name))?;
-    let value = |from: &serde_json::Map<String, Value>| from.get(name).map_or_else(String::new, Value::to_string);
-    Some(format!("its {} was {}, and now is {}", name.replace('_', " "), value(saved), value(asked)))
+/// The first setting that differs, with both values, in the words of the command line.
+fn difference(name: &str, saved: &Value, asked: &Value) -> Option<String> {
+    if saved == asked {
+        return None;
+    }
+    if let (Value::Object(saved), Value::Object(asked)) = (saved, asked) {
+        let value = |from: &Map<String, Value>, name: &str| from.get(name).cloned().unwrap_or(Value::Null);
+        let names = asked.keys().chain(saved.keys());
+        return names.into_iter().find_map(|name| difference(name, &value(saved, name), &value(asked, name)));
+    }
+    let shown = |value: &Value| if value.is_null() { "not given".to_owned() } else { value.to_string() };
+    Some(format!("--{} was {} and now is {}", name.replace('_', "-"), shown(saved), shown(asked)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_differs_is_named_as_on_the_command_line() {
+        let saved = json!({ "momentum": 0.9, "patience": null, "augmentation": { "crop_scale": 0.5, "blur": 0.0 } });
+        assert_eq!(difference("recipe", &saved, &saved), None);
+        let changed = |path: &str, value: Value| {
+            let mut asked = saved.clone();
+            *asked.pointer_mut(path).unwrap() = value;
+            difference("recipe", &saved, &asked).unwrap()
+        };
+        assert_eq!(changed("/momentum", json!(0.5)), "--momentum was 0.9 and now is 0.5");
+        assert_eq!(changed("/patience", json!(3)), "--patience was not given and now is 3");
+        assert_eq!(changed("/augmentation/crop_scale", json!(0.7)), "--crop-scale was 0.5 and now is 0.7");
+        assert!(difference("recipe", &Value::Null, &saved).is_some(), "what is no recipe at all is another one");
+    }
 }

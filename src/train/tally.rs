@@ -17,13 +17,18 @@ impl Tally {
     }
 
     /// Adds a batch: its mean loss, and predicted and true classes.
-    pub fn add(&mut self, mean_loss: f64, predicted: &[i64], labels: &[i64]) {
+    pub fn add(&mut self, mean_loss: f64, predicted: &[usize], labels: &[i64]) {
         self.loss += mean_loss * labels.len() as f64;
-        for (predicted, &label) in predicted.iter().zip(labels) {
+        for (&predicted, &label) in predicted.iter().zip(labels) {
             let (right, all) = &mut self.by_class[label as usize];
-            *right += usize::from(*predicted == label);
+            *right += usize::from(predicted == label as usize);
             *all += 1;
         }
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.by_class.len()
     }
 
     /// Pictures seen.

@@ -4,7 +4,8 @@
 //! decides the last bits of its features: what is stored must not depend on where an earlier pass was interrupted.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 use tch::Tensor;
@@ -12,6 +13,9 @@ use tch::Tensor;
 use super::{Entry, FeatureError, FeatureStore, Stamp};
 use crate::dataset::loader::{self, Request};
 use crate::dataset::{DatasetError, Picture};
+
+/// Batches that are looked through at once: what is missing is listed for no more of them, so that memory stays flat.
+const BATCHES_AT_ONCE: usize = 256;
 
 /// What a store is to hold, and how it is computed.
 #[derive(Debug, Clone, Copy)]
@@ -24,15 +28,6 @@ pub struct Filling<'a> {
     pub batch_size: usize,
     /// Threads that read pictures.
     pub threads: usize,
-}
-
-/// What came of a pass.
-#[derive(Debug)]
-pub struct Filled {
-    /// Views that were computed.
-    pub computed: usize,
-    /// Pictures that could not be read, with the reason; the store has nothing of them.
-    pub unreadable: BTreeMap<PathBuf, String>,
 }
 
 impl Filling<'_> {
@@ -50,7 +45,8 @@ impl Filling<'_> {
 ///
 /// `make` gives view v of the picture of an index, `forward` the feature maps (N, channels, rows, columns) of a batch
 /// of views. `observe` is told how many views of how many are there, and may end the pass with an error of its own;
-/// what was computed until then stays.
+/// what was computed until then stays. Gives the pictures that could not be read, with the reason; the store has nothing
+/// of them.
 ///
 /// # Errors
 ///
@@ -61,62 +57,66 @@ pub fn fill<E: From<FeatureError> + From<DatasetError>>(
     make: impl Fn(RgbImage, usize, u32) -> RgbImage + Sync,
     mut forward: impl FnMut(&[RgbImage]) -> Result<Tensor, E>,
     mut observe: impl FnMut(usize, usize) -> Result<(), E>,
-) -> Result<Filled, E> {
+) -> Result<BTreeMap<PathBuf, String>, E> {
     let total = filling.total();
-    let mut filled = Filled { computed: 0, unreadable: BTreeMap::new() };
+    let mut unreadable = BTreeMap::new();
     let paths = || filling.pictures.iter().map(|picture| picture.path.as_path());
     // First, so that the room is free for what is computed now.
     store.retain(paths(), filling.views)?;
-    let requests = missing(store, filling, &mut filled.unreadable)?;
     let stamped_view = |request: &Request| {
         // Before the picture is read: if it changes meanwhile, it is found stale next time.
         let stamp = Stamp::of(&request.path).map_err(|error| error.to_string())?;
         let (picture, view) = filling.at(request.draw as usize);
         Ok((stamp, make(loader::decode(request)?, picture, view)))
     };
-    let mut done = total - requests.len();
-    observe(done, total)?;
-    loader::load(&requests, filling.batch_size, filling.threads, stamped_view, |batch| {
-        done += batch.indices.len() + batch.unreadable.len();
-        let (stamps, images): (Vec<Stamp>, Vec<RgbImage>) = batch.items.into_iter().unzip();
-        let entries: Vec<Entry> = batch
-            .indices
-            .iter()
-            .zip(stamps)
-            .map(|(&index, stamp)| {
-                let request = &requests[index];
-                Entry { path: &request.path, stamp, view: filling.at(request.draw as usize).1 }
-            })
-            .collect();
-        if !entries.is_empty() {
-            store.put(&entries, &forward(&images)?)?;
-        }
-        filled.computed += entries.len();
-        filled.unreadable.extend(batch.unreadable);
-        observe(done, total)
-    })?;
+    let mut done = 0;
+    for first in (0..total).step_by(filling.batch_size * BATCHES_AT_ONCE) {
+        let end = total.min(first + filling.batch_size * BATCHES_AT_ONCE);
+        let requests = missing(store, filling, first..end, &mut unreadable)?;
+        done += end - first - requests.len();
+        observe(done, total)?;
+        loader::load(&requests, filling.batch_size, filling.threads, stamped_view, |batch| {
+            done += batch.indices.len() + batch.unreadable.len();
+            let (stamps, images): (Vec<Stamp>, Vec<RgbImage>) = batch.items.into_iter().unzip();
+            let entries: Vec<Entry> = batch
+                .indices
+                .iter()
+                .zip(stamps)
+                .map(|(&index, stamp)| {
+                    let request = &requests[index];
+                    Entry { path: &request.path, stamp, view: filling.at(request.draw as usize).1 }
+                })
+                .collect();
+            if !entries.is_empty() {
+                store.put(&entries, &forward(&images)?)?;
+            }
+            unreadable.extend(batch.unreadable);
+            observe(done, total)
+        })?;
+    }
     // A picture that is unreadable now may have been readable in an earlier pass.
-    store.retain(paths().filter(|&path| !filled.unreadable.contains_key(path)), filling.views)?;
-    Ok(filled)
+    store.retain(paths().filter(|&path| !unreadable.contains_key(path)), filling.views)?;
+    Ok(unreadable)
 }
 
-/// All views of the batches in which something is missing that could be there; the draw of a request is its position.
+/// All views of the batches in `range` in which something is missing that could be there; the draw of a request is its position.
 fn missing(
     store: &FeatureStore,
     filling: &Filling,
+    range: Range<usize>,
     unreadable: &mut BTreeMap<PathBuf, String>,
 ) -> Result<Vec<Request>, FeatureError> {
     // Nothing was ever stored with the empty stamp that a vanished file gets.
-    let stamps: Vec<Stamp> =
-        filling.pictures.iter().map(|picture| Stamp::of(&picture.path).unwrap_or_default()).collect();
-    let positions: Vec<usize> = (0..filling.total()).collect();
+    let stamp = |path: &Path| Stamp::of(path).unwrap_or_default();
+    let positions: Vec<usize> = range.clone().collect();
     let present = store.contains(positions.iter().map(|&position| {
         let (picture, view) = filling.at(position);
-        Entry { path: &filling.pictures[picture].path, stamp: stamps[picture], view }
+        let path = &filling.pictures[picture].path;
+        Entry { path, stamp: stamp(path), view }
     }))?;
     let request = |position: usize| {
-        let Picture { path, label } = &filling.pictures[filling.at(position).0];
-        Request { path: path.clone(), label: *label, draw: position as u64 }
+        let (picture, _) = filling.at(position);
+        Request::new(&filling.pictures[picture], position as u64)
     };
     let mut is_readable = |position: usize| {
         let request = request(position);
@@ -127,7 +127,7 @@ fn missing(
     };
     let mut requests = Vec::new();
     for batch in positions.chunks(filling.batch_size) {
-        let absent: Vec<usize> = batch.iter().copied().filter(|&position| !present[position]).collect();
+        let absent: Vec<usize> = batch.iter().copied().filter(|&position| !present[position - range.start]).collect();
         // An unreadable picture alone is no reason to compute its company again. Where all are absent, the batch was
         // never computed, and no look is needed.
         if absent.len() == batch.len() || absent.into_iter().any(&mut is_readable) {

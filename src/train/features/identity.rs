@@ -1,9 +1,10 @@
 //! What the contents of a feature cache depend on besides the pictures.
 
 use sha2::{Digest, Sha256};
-use tch::{Device, Kind, TchError};
+use tch::{Kind, TchError};
 
 use crate::model::resnet::{ResNet18, Stage, stage_of};
+use crate::model::tensors::to_bytes;
 
 /// Raised whenever the layout of the file changes.
 const FORMAT: u64 = 1;
@@ -37,11 +38,8 @@ impl Identity {
         add(preparation.as_bytes());
         for (name, tensor) in network.named_tensors() {
             if stage_of(&name).is_some_and(|stage| stage <= last_frozen) {
-                let values = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
-                let mut bytes = vec![0; values.numel() * 4];
-                values.f_copy_data_u8(&mut bytes, values.numel())?;
                 add(name.as_bytes());
-                add(&bytes);
+                add(&to_bytes(tensor, Kind::Float)?);
             }
         }
         Ok(Self { shape, digest: hash.finalize().into() })

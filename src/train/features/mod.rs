@@ -15,7 +15,7 @@ pub mod store;
 mod tests;
 
 pub use entry::{Entry, Stamp};
-pub use fill::{Filled, Filling, fill};
+pub use fill::{Filling, fill};
 pub use identity::Identity;
 pub use size::{required_bytes, views_within};
 pub use store::FeatureStore;

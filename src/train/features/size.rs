@@ -18,7 +18,8 @@ pub fn required_bytes(pictures: usize, views: u32, shape: [i64; 3]) -> u64 {
     let features = map_bytes(shape);
     let pieces = (0..features).step_by(PIECE).map(|start| PIECE.min(features - start));
     let entry: u64 = pieces.map(|piece| (piece + PAGE_HEADER).next_power_of_two().max(PAGE) as u64 + TREE_BYTES).sum();
-    EMPTY_STORE_BYTES + (entry + TREE_BYTES) * pictures as u64 * u64::from(views)
+    let entries = (pictures as u64).saturating_mul(views.into());
+    (entry + TREE_BYTES).saturating_mul(entries).saturating_add(EMPTY_STORE_BYTES)
 }
 
 /// How many views of each picture fit into a store of `limit` bytes.

@@ -1,9 +1,8 @@
 //! Feature maps in an embedded database, by picture and view.
 
 use std::collections::HashSet;
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
@@ -13,6 +12,8 @@ use tempfile::{PathPersistError, TempPath};
 
 use super::size::{PIECE, map_bytes};
 use super::{Entry, FeatureError, Identity};
+use crate::files;
+use crate::model::tensors::to_bytes;
 
 /// Holds the digest of the [`Identity`]; no other program has a table of this name.
 const IDENTITY: TableDefinition<(), &[u8]> = TableDefinition::new("maskwatch features: identity");
@@ -88,14 +89,7 @@ impl FeatureStore {
     /// When a value is beyond half precision, the shape is another, or the file cannot be written.
     pub fn put(&self, entries: &[Entry], features: &Tensor) -> Result<(), FeatureError> {
         let [channels, rows, columns] = self.shape;
-        let halves = features
-            .f_detach()?
-            .f_reshape([entries.len() as i64, channels, rows, columns])?
-            .f_to_device(Device::Cpu)?
-            .f_to_kind(Kind::Half)?
-            .f_contiguous()?;
-        let mut bytes = vec![0; halves.numel() * 2];
-        halves.f_copy_data_u8(&mut bytes, halves.numel())?;
+        let bytes = to_bytes(&features.f_reshape([entries.len() as i64, channels, rows, columns])?, Kind::Half)?;
         let maps = || entries.iter().zip(bytes.chunks(map_bytes(self.shape)));
         if let Some((entry, _)) = maps().find(|(_, map)| !is_finite(map)) {
             return Err(FeatureError::Overflow(entry.path.to_owned()));
@@ -248,14 +242,7 @@ fn create(
     identity: &Identity,
     place: impl FnOnce(TempPath) -> Result<(), PathPersistError>,
 ) -> Result<Database, FeatureError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = tempfile::Builder::new()
-        .prefix(".maskwatch-")
-        // A temporary file is private by default; the process's umask still applies.
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(folder)
-        .map_err(|error| FeatureError::from_io(path, error))?
-        .into_temp_path();
+    let file = files::temporary_beside(path).map_err(|error| FeatureError::from_io(path, error))?.into_temp_path();
     let database = initialise(|| builder().create(&file), identity);
     let database = database.map_err(|error| FeatureError::from_database(path, error))?;
     place(file).map_err(|error| FeatureError::from_io(path, error.error))?;

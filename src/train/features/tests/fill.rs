@@ -101,3 +101,12 @@ fn a_full_disk_says_what_to_do() {
     let Err(Stop::Failed(error)) = bench.fill(&store, 9, usize::MAX) else { panic!("the disk is full") };
     assert!(error.contains("full cannot grow: ") && error.contains("fewer --cached-views"), "{error}");
 }
+
+#[test]
+fn more_views_than_are_listed_at_once_are_filled() {
+    let bench = Bench::new(11);
+    let store = bench.open();
+    assert_eq!(bench.fill(&store, 100, usize::MAX).unwrap().computed, 1100);
+    assert!(bench.contents(&store, 100).iter().all(Option::is_some));
+    assert_eq!(bench.fill(&store, 100, 0).unwrap().computed, 0);
+}

@@ -3,6 +3,7 @@
 mod fill;
 mod store;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use image::RgbImage;
@@ -64,7 +65,7 @@ impl Bench {
 
     /// Fills until `allowed` batches were computed.
     fn fill(&self, store: &FeatureStore, views: u32, allowed: usize) -> Result<Filled, Stop> {
-        let mut batches = 0;
+        let (mut batches, mut computed) = (0, 0);
         let make = |image: RgbImage, picture: usize, view: u32| {
             assert_eq!(usize::from(image.get_pixel(0, 0).0[0]) % 100, picture);
             RgbImage::from_pixel(1, 1, image::Rgb([image.get_pixel(0, 0).0[0], view as u8, 0]))
@@ -74,6 +75,7 @@ impl Bench {
             if batches > allowed {
                 return Err(Stop::Interrupted);
             }
+            computed += images.len();
             // As in the worst library, what a picture gets depends on its company.
             let company: f64 = images.iter().enumerate().map(|(at, image)| at as f64 * first_two(image)).sum();
             let maps: Vec<Tensor> = images
@@ -83,11 +85,12 @@ impl Bench {
             Ok(Tensor::stack(&maps, 0))
         };
         let mut last = 0;
-        fill(store, &self.filling(views), make, forward, |done, total| {
+        let unreadable = fill(store, &self.filling(views), make, forward, |done, total| {
             assert!((last..=total).contains(&done));
             last = done;
             Ok(())
-        })
+        })?;
+        Ok(Filled { computed, unreadable })
     }
 
     fn contents(&self, store: &FeatureStore, views: u32) -> Vec<Option<Vec<u8>>> {
@@ -99,6 +102,13 @@ impl Bench {
 fn first_two(image: &RgbImage) -> f64 {
     let [red, green, _] = image.get_pixel(0, 0).0;
     f64::from(red) + f64::from(green) / 16.0
+}
+
+/// What came of a pass.
+#[derive(Debug)]
+struct Filled {
+    computed: usize,
+    unreadable: BTreeMap<PathBuf, String>,
 }
 
 #[derive(Debug)]
