@@ -59,11 +59,16 @@ fn target(path: &Path) -> Result<PathBuf> {
 ///
 /// When the folder cannot be written.
 pub fn temporary_beside(target: &Path) -> Result<NamedTempFile> {
+    let folder = folder_of(target);
+    // Said of the folder itself: the name of the temporary file would only confuse.
+    std::fs::metadata(folder).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => {
+            Error::new(ErrorKind::NotFound, format!("the folder {} does not exist", folder.display()))
+        }
+        _ => error,
+    })?;
     // A temporary file is private by default; results are not. The process's umask still applies.
-    tempfile::Builder::new()
-        .prefix(".maskwatch-")
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(folder_of(target))
+    tempfile::Builder::new().prefix(".maskwatch-").permissions(Permissions::from_mode(0o666)).tempfile_in(folder)
 }
 
 #[cfg(test)]

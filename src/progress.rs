@@ -1,7 +1,6 @@
 //! Progress on standard error: a bar on a terminal, a line now and then elsewhere.
 
-use std::fmt::Write;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -49,7 +48,9 @@ impl Progress {
         let template = if total.is_some() { counted } else { endless };
         // The only possible error is a typing mistake in the lines above, and then the default style will do.
         let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        let rate = |state: &ProgressState, text: &mut dyn Write| write!(text, "{:.1}/s", state.per_sec()).unwrap_or(());
+        let rate = |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+            write!(text, "{:.1}/s", state.per_sec()).unwrap_or(())
+        };
         bar.set_style(style.with_key("rate", rate));
         bar.set_message(title.to_owned());
         Self { title: title.to_owned(), bar, last_line: lines.then(Instant::now) }
@@ -64,13 +65,15 @@ impl Progress {
         let Some(last_line) = &mut self.last_line else { return };
         if last_line.elapsed() >= LINE_INTERVAL {
             *last_line = Instant::now();
-            match self.bar.length() {
+            let line = match self.bar.length() {
                 Some(total) => {
                     let eta = humantime::format_duration(Duration::from_secs(self.bar.eta().as_secs()));
-                    eprintln!("{} {detail} {done}/{total}, {:.1}/s, ETA {eta}", self.title, self.bar.per_sec());
+                    format!("{} {detail} {done}/{total}, {:.1}/s, ETA {eta}", self.title, self.bar.per_sec())
                 }
-                None => eprintln!("{} {detail} {done}, {:.1}/s", self.title, self.bar.per_sec()),
-            }
+                None => format!("{} {detail} {done}, {:.1}/s", self.title, self.bar.per_sec()),
+            };
+            // Nobody may be listening any more; that is no reason to end the work.
+            let _ = writeln!(std::io::stderr(), "{line}");
         }
     }
 

@@ -23,6 +23,8 @@ pub fn init(verbose: u8) {
     let filter = parsed.and_then(Result::ok).unwrap_or_else(|| EnvFilter::new(default));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // They would go to standard error, which is what has failed, and panic.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(BesideProgress);
     if verbose == 0 {

@@ -112,12 +112,8 @@ fn check_figures(report: &Path) {
         let correct = answers.iter().filter(|answer| right(answer)).count() as f64;
         let per_source = &figures["per_source"][source];
         assert_close(&per_source["accuracy"], Some(correct / answers.len() as f64), source);
-        let of_classes: u64 = per_source["per_class"]
-            .as_object()
-            .unwrap()
-            .values()
-            .map(|class| class["pictures"].as_u64().unwrap())
-            .sum();
+        let of_classes: u64 =
+            per_source["per_class"].as_object().unwrap().values().map(|class| class["support"].as_u64().unwrap()).sum();
         assert_eq!(of_classes, answers.len() as u64);
     }
 

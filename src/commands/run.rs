@@ -1,5 +1,7 @@
 //! `maskwatch run`: sources through the pipeline.
 
+use std::io::Write;
+
 use std::collections::BTreeMap;
 
 use crate::analyse::Analyser;
@@ -43,7 +45,8 @@ pub fn run(args: &RunArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     drop(display);
     let to_stdout = config.events.as_deref().is_some_and(|path| path == "-");
     if to_stdout {
-        eprint!("{summary}");
+        // Nobody may be listening any more; the events are out all the same.
+        let _ = write!(std::io::stderr(), "{summary}");
     } else {
         super::print(summary.to_string().as_bytes())?;
     }

@@ -103,8 +103,8 @@ impl Dataset {
         Ok(Self { classes: classes.to_vec(), pictures })
     }
 
-    /// A digest of class names, file names and file sizes: two sets of equal digest hold the same pictures, wherever they
-    /// lie.
+    /// A digest of class names, file names and file sizes: tells whether pictures were added, removed or replaced by others
+    /// of another size, wherever they lie.
     ///
     /// # Errors
     ///

@@ -1,6 +1,6 @@
 //! All figures of an evaluation, worked out from its predictions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::calibration::Calibration;
 use super::classification::{Evaluation, Prediction};
@@ -17,42 +17,27 @@ pub struct Summary {
     pub mask_or_not: Proportion,
     /// The same by the larger of the two outputs alone, as a network of two classes would answer.
     pub mask_or_not_of_two: Proportion,
-    /// By source, the prefix of the file names.
-    pub sources: BTreeMap<String, SourceAccuracy>,
+    /// The same as `confusion` for each source, the prefix of the file names.
+    pub sources: BTreeMap<String, Confusion>,
     /// Whether the probabilities mean what they say.
     pub calibration: Calibration,
-}
-
-/// How well the pictures of one source are classified.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceAccuracy {
-    /// Over all its pictures.
-    pub all: Proportion,
-    /// Over its pictures of each class, in the order of the model's outputs.
-    pub by_class: Vec<Proportion>,
 }
 
 impl Summary {
     /// Works out the figures.
     pub fn new(evaluation: &Evaluation) -> Self {
         let Evaluation { classes, predictions, .. } = evaluation;
-        let mut sources = BTreeMap::new();
-        for prediction in predictions {
-            let nothing =
-                || SourceAccuracy { all: Proportion::default(), by_class: vec![Proportion::default(); classes.len()] };
-            let source: &mut SourceAccuracy = sources.entry(prediction.source.clone()).or_insert_with(nothing);
-            source.all.add(prediction.is_right());
-            source.by_class[prediction.label].add(prediction.is_right());
-        }
+        let confusion = |predictions: &mut dyn Iterator<Item = &Prediction>| {
+            Confusion::new(classes.len(), predictions.map(|prediction| (prediction.label, prediction.predicted())))
+        };
+        let names: BTreeSet<&String> = predictions.iter().map(|prediction| &prediction.source).collect();
+        let of_source = |name: &String| confusion(&mut predictions.iter().filter(|other| other.source == *name));
         let (mask_or_not, mask_or_not_of_two) = mask_or_not(classes, predictions);
         Self {
-            confusion: Confusion::new(
-                classes.len(),
-                predictions.iter().map(|prediction| (prediction.label, prediction.predicted())),
-            ),
+            confusion: confusion(&mut predictions.iter()),
             mask_or_not,
             mask_or_not_of_two,
-            sources,
+            sources: names.into_iter().map(|name| (name.clone(), of_source(name))).collect(),
             calibration: Calibration::new(
                 predictions.iter().map(|prediction| (prediction.label, &prediction.probabilities)),
             ),
@@ -109,9 +94,10 @@ mod tests {
         assert_eq!(summary.mask_or_not, Proportion { count: 1, total: 3 });
         assert_eq!(summary.mask_or_not_of_two, Proportion { count: 2, total: 3 });
         assert_eq!(summary.confusion.accuracy(), Proportion { count: 2, total: 4 });
-        assert_eq!(summary.sources["a"].all, Proportion { count: 1, total: 2 });
-        assert_eq!(summary.sources["b"].by_class[2], Proportion { count: 1, total: 1 });
-        assert_eq!(summary.sources["b"].by_class[0].value(), None);
+        assert_eq!(summary.sources["a"].accuracy(), Proportion { count: 1, total: 2 });
+        assert_eq!(summary.sources["b"].of_class(2).sensitivity, Proportion { count: 1, total: 1 });
+        assert_eq!(summary.sources["b"].of_class(0).specificity, Proportion { count: 1, total: 2 });
+        assert_eq!(summary.sources["b"].of_class(0).sensitivity.value(), None);
     }
 
     #[test]

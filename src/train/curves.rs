@@ -84,7 +84,7 @@ fn draw_panel(area: &Area, panel: &Panel, records: &[EpochRecord], best: Option<
         .caption(&panel.title, plot::text(22))
         .x_label_area_size(52)
         .y_label_area_size(72)
-        .build_cartesian_2d(0..last_epoch + 1, panel.range.0..panel.range.1)?;
+        .build_cartesian_2d(0.5..f64::from(last_epoch) + 0.5, panel.range.0..panel.range.1)?;
     chart
         .configure_mesh()
         .axis_style(GREY)
@@ -93,28 +93,30 @@ fn draw_panel(area: &Area, panel: &Panel, records: &[EpochRecord], best: Option<
         .label_style(plot::text(18))
         .axis_desc_style(plot::text(18))
         .x_desc("epoch")
-        .x_labels(8)
+        .x_labels(8.min(last_epoch as usize + 1))
+        .x_label_formatter(&|epoch| axis_label(*epoch))
         .y_labels(8)
         .y_label_formatter(&|value| axis_label(*value))
         .draw()?;
     if let Some(best) = best {
-        let line = [(best, panel.range.0), (best, panel.range.1)];
+        let line = [(f64::from(best), panel.range.0), (f64::from(best), panel.range.1)];
         chart.draw_series(DashedLineSeries::new(line, 6, 5, GREY.stroke_width(2)))?;
     }
     for line in panel.lines {
         let colour = line.colour;
-        let points: Vec<(u32, f64)> = records
+        let points: Vec<(f64, f64)> = records
             .iter()
-            .map(|record| (record.epoch, (line.value)(record)))
+            .map(|record| (f64::from(record.epoch), (line.value)(record)))
             .filter(|(_, value)| value.is_finite())
             .collect();
         chart
             .draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?
             .label(line.name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 26, y)], colour.stroke_width(3)));
-        let marked = points.iter().filter(|(epoch, _)| points.len() <= MAX_POINTS || Some(*epoch) == best);
+        let marked =
+            points.iter().filter(|(epoch, _)| points.len() <= MAX_POINTS || Some(*epoch) == best.map(f64::from));
         chart.draw_series(marked.map(|&(epoch, value)| {
-            Circle::new((epoch, value), 3 + 2 * i32::from(Some(epoch) == best), colour.filled())
+            Circle::new((epoch, value), 3 + 2 * i32::from(Some(epoch) == best.map(f64::from)), colour.filled())
         }))?;
     }
     if panel.lines.len() > 1 {
@@ -177,21 +179,38 @@ mod tests {
         picture.pixels().filter(|pixel| pixel.0 == [colour.0, colour.1, colour.2]).count()
     }
 
+    /// Pixels of a colour in a panel, the title, the axes and the legend apart.
+    fn in_panel(picture: &RgbImage, panel: u32, colour: RGBColor) -> usize {
+        let width = SIZE_PX.0 / 3;
+        let columns = panel * width + 100..(panel + 1) * width - 30;
+        let places = columns.flat_map(|x| (150..SIZE_PX.1 - 150).map(move |y| (x, y)));
+        places.filter(|&(x, y)| picture.get_pixel(x, y).0 == [colour.0, colour.1, colour.2]).count()
+    }
+
     #[test]
     fn every_length_shows_its_lines() {
-        for epochs in [1, 2, 30, 300] {
-            let picture = drawn(&records(epochs, 0.1));
+        for epochs in [2, 30, 300] {
+            let picture = drawn(&records(epochs, 0.05));
             assert_eq!(picture.dimensions(), SIZE_PX);
-            for colour in [BLUE, ORANGE, GREY] {
-                assert!(count(&picture, colour) > 50, "{epochs} epochs: {colour:?}");
+            for (panel, colours) in [(0, &[BLUE, ORANGE, GREY][..]), (1, &[BLUE, ORANGE, GREY]), (2, &[BLUE, GREY])] {
+                for &colour in colours {
+                    assert!(in_panel(&picture, panel, colour) > 20, "{epochs} epochs, panel {panel}: {colour:?}");
+                }
             }
+            assert_eq!(in_panel(&picture, 2, ORANGE), 0);
         }
+        drawn(&records(1, 0.1));
     }
 
     #[test]
     fn other_data_give_other_lines() {
-        assert_eq!(drawn(&records(20, 0.1)), drawn(&records(20, 0.1)));
-        assert_ne!(drawn(&records(20, 0.1)), drawn(&records(20, 0.3)));
+        let of_loss = |loss: f64| {
+            let mut records = records(20, 0.1);
+            records[9].val_loss = loss;
+            drawn(&records)
+        };
+        assert_eq!(of_loss(0.7), of_loss(0.7));
+        assert_ne!(in_panel(&of_loss(0.7), 0, ORANGE), in_panel(&of_loss(0.2), 0, ORANGE));
     }
 
     #[test]

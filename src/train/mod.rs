@@ -65,6 +65,9 @@ pub enum TrainError {
     /// The place for the model makes no sense.
     #[error("--out {0}")]
     Output(String),
+    /// A class without a name.
+    #[error("--classes has an empty name; give names of folders, separated by single commas")]
+    ClassName,
     /// Parameters without a start would never be trained.
     #[error(
         "{init} does not hold {parameter}, which would stay random: freeze less (--freeze-until), or start from a complete file"
@@ -176,6 +179,7 @@ impl TrainError {
             Self::NothingToResume(_) | Self::BestIsGone { .. } => ExitCode::Input,
             Self::Interrupted => ExitCode::Interrupted,
             Self::Output(_)
+            | Self::ClassName
             | Self::FrozenNoise { .. }
             | Self::Unfinished(_)
             | Self::OtherTraining { .. }

@@ -104,16 +104,21 @@ fn with_classes(settings: &Settings) -> Result<Settings, TrainError> {
     let mut settings = settings.clone();
     let folder = settings.data.join("train");
     let classes = &mut settings.recipe.classes;
-    if classes.is_empty() {
+    let named = !classes.is_empty();
+    if !named {
         *classes = Dataset::class_folders(&folder)?;
     }
     if classes.len() < 2 {
+        let found = if named { "--classes names".to_owned() } else { format!("{} has", folder.display()) };
         let message = format!(
-            "{} has {} class folder(s) where two are needed at least, such as mask and no_mask",
-            folder.display(),
-            classes.len()
+            "{found} {} class{}, and two are needed at least, such as mask and no_mask",
+            classes.len(),
+            if named { "" } else { " folders" }
         );
         return Err(DatasetError::Classes(message).into());
+    }
+    if classes.iter().any(String::is_empty) {
+        return Err(TrainError::ClassName);
     }
     if let Some(twice) =
         classes.iter().enumerate().find_map(|(index, class)| classes[..index].contains(class).then_some(class))

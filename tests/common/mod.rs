@@ -58,6 +58,12 @@ impl Finished {
         self
     }
 
+    /// Asserts an exit code and that the error says `expected`, in as many lines as clap likes.
+    pub fn code_is(self, code: i32, expected: &str) {
+        assert_eq!(self.code, Some(code), "{}{}", self.stdout, self.stderr);
+        assert!(self.stderr.contains(expected), "{}", self.stderr);
+    }
+
     /// Asserts an exit code and exactly one line of error that holds `expected`.
     pub fn fails(self, code: i32, expected: &str) -> Self {
         assert_eq!(self.code, Some(code), "{}{}", self.stdout, self.stderr);

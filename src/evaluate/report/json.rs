@@ -88,7 +88,7 @@ impl Class {
 struct Source<'a> {
     #[serde(flatten)]
     all: Accuracy,
-    per_class: BTreeMap<&'a str, Accuracy>,
+    per_class: BTreeMap<&'a str, Class>,
 }
 
 #[derive(Serialize)]
@@ -105,10 +105,10 @@ pub fn write(Findings { model, evaluation, summary }: Findings) -> String {
     let classes = &evaluation.classes;
     let right = summary.confusion.accuracy();
     let indices = || classes.iter().map(String::as_str).enumerate();
-    let sources = summary.sources.iter().map(|(source, accuracy)| {
-        let present = indices().filter(|&(index, _)| accuracy.by_class[index].total > 0);
-        let per_class = present.map(|(index, class)| (class, accuracy.by_class[index].into())).collect();
-        (source.as_str(), Source { all: accuracy.all.into(), per_class })
+    let sources = summary.sources.iter().map(|(source, confusion)| {
+        let metrics = indices().map(|(index, class)| (class, Class::new(confusion, index)));
+        let per_class = metrics.filter(|(_, metrics)| metrics.support > 0).collect();
+        (source.as_str(), Source { all: confusion.accuracy().into(), per_class })
     });
     let bins = summary.calibration.bins.iter().enumerate().map(|(index, bin)| {
         let (above, up_to) = bin_range(index);

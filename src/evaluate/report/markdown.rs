@@ -56,16 +56,20 @@ pub fn write(Findings { model, evaluation, summary }: Findings, has_sheet: bool)
     );
 
     text += "\n## By source\n\nThe source is the prefix of the file name.\n\n";
-    let header: Vec<&str> =
-        ["source", "pictures", "all classes"].into_iter().chain(classes.iter().map(String::as_str)).collect();
-    text += &table(
-        &header,
-        summary.sources.iter().map(|(source, accuracy)| {
-            let mut row = vec![escaped(source), accuracy.all.total.to_string(), percent(accuracy.all)];
-            row.extend(accuracy.by_class.iter().map(|&right| percent(right)));
-            row
-        }),
-    );
+    let rows = summary.sources.iter().flat_map(|(source, confusion)| {
+        let accuracy = confusion.accuracy();
+        let whole = vec![escaped(source), "all".to_owned(), accuracy.total.to_string(), percent(accuracy)];
+        let nothing = ["-".to_owned(), "-".to_owned(), "-".to_owned()];
+        let by_class = classes.iter().enumerate().filter_map(|(index, class)| {
+            let metrics = confusion.of_class(index);
+            let shares = [metrics.sensitivity, metrics.specificity, metrics.precision].map(percent);
+            let row = [escaped(source), class.clone(), metrics.support.to_string()].into_iter().chain(shares);
+            (metrics.support > 0).then(|| row.chain([number(metrics.f1)]).collect())
+        });
+        [whole.into_iter().chain(nothing).collect()].into_iter().chain(by_class).collect::<Vec<Vec<String>>>()
+    });
+    let header = ["source", "class", "pictures", "right (sensitivity)", "specificity", "precision", "F1"];
+    text += &table(&header, rows);
 
     text += "\n## Confusion\n\nA row is a true class, a column a predicted one.\n\n";
     let header: Vec<&str> = [""].into_iter().chain(classes.iter().map(String::as_str)).collect();

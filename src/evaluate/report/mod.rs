@@ -92,11 +92,11 @@ impl ReportFolder {
     pub fn prepare(path: &Path, data: &Path, classes: &[String]) -> Result<Self, ReportError> {
         let place = |problem: &str| ReportError::Place(format!("{} {problem}", path.display()));
         let unwritable = |source| ReportError::Unwritable { path: path.to_owned(), source };
+        if classes.iter().any(|class| is_same_folder(path, &data.join(class))) {
+            return Err(place("is or would be a folder of pictures to be evaluated; choose another"));
+        }
         match std::fs::metadata(path) {
             Ok(metadata) if !metadata.is_dir() => return Err(place("is no folder; give the name of a folder")),
-            Ok(_) if classes.iter().any(|class| is_same_folder(path, &data.join(class))) => {
-                return Err(place("holds pictures to be evaluated; choose another folder"));
-            }
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => std::fs::create_dir_all(path).map_err(unwritable)?,
             Err(source) => return Err(unwritable(source)),
@@ -133,7 +133,9 @@ impl ReportFolder {
 }
 
 fn is_same_folder(one: &Path, other: &Path) -> bool {
-    one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
+    // One that does not exist yet has no canonical name.
+    let resolved = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).ok();
+    resolved(one).is_some_and(|one| resolved(other) == Some(one))
 }
 
 /// A share in per cent with its interval, for people; "-" where there is none.

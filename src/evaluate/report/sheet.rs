@@ -40,9 +40,11 @@ pub fn write(evaluation: &Evaluation, path: &Path) -> Result<bool, ReportError> 
     }
     mistakes.sort_by(|one, other| other.confidence().total_cmp(&one.confidence()));
     let title = match mistakes.len() {
-        1 => "1 mistake".to_owned(),
-        count if count <= MAX_MISTAKES => format!("{count} mistakes, the most confident first"),
-        count => format!("{MAX_MISTAKES} of {count} mistakes, the most confident first"),
+        1 => "1 mistake (true class > predicted class)".to_owned(),
+        count if count <= MAX_MISTAKES => {
+            format!("{count} mistakes, the most confident first (true class > predicted class)")
+        }
+        count => format!("{MAX_MISTAKES} of {count} mistakes, the most confident first (true class > predicted class)"),
     };
     mistakes.truncate(MAX_MISTAKES);
 

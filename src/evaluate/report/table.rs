@@ -44,15 +44,14 @@ pub fn figures(classes: &[String], summary: &Summary) -> Vec<u8> {
         line.push(cell(f1));
         lines.push(line);
     };
-    add(ALL, ALL, summary.confusion.accuracy(), &[], None);
-    for (index, class) in classes.iter().enumerate() {
-        let figures = summary.confusion.of_class(index);
-        add(ALL, class, figures.sensitivity, &[figures.specificity, figures.precision], figures.f1);
-    }
-    for (source, accuracy) in &summary.sources {
-        add(source, ALL, accuracy.all, &[], None);
-        for (class, right) in classes.iter().zip(&accuracy.by_class).filter(|(_, right)| right.total > 0) {
-            add(source, class, *right, &[], None);
+    let sources = summary.sources.iter().map(|(source, confusion)| (source.as_str(), confusion));
+    for (source, confusion) in [(ALL, &summary.confusion)].into_iter().chain(sources) {
+        add(source, ALL, confusion.accuracy(), &[], None);
+        for (index, class) in classes.iter().enumerate() {
+            let figures = confusion.of_class(index);
+            if figures.support > 0 || source == ALL {
+                add(source, class, figures.sensitivity, &[figures.specificity, figures.precision], figures.f1);
+            }
         }
     }
     csv(lines)

@@ -8,9 +8,10 @@ use crate::evaluate::summary::Summary;
 /// The table, with a line break at its end.
 pub fn write(evaluation: &Evaluation, summary: &Summary) -> String {
     let names = evaluation.classes.iter().map(|class| printable(class)).collect::<Vec<_>>();
-    let sources = summary.sources.iter().flat_map(|(source, accuracy)| {
-        let by_class = names.iter().zip(&accuracy.by_class).map(|(class, right)| (format!("    {class}"), *right));
-        [(format!("  {}", printable(source)), accuracy.all)].into_iter().chain(by_class).collect::<Vec<_>>()
+    let sources = summary.sources.iter().flat_map(|(source, confusion)| {
+        let of_class = |(index, class)| (format!("    {class}"), confusion.of_class(index).sensitivity);
+        let by_class = names.iter().enumerate().map(of_class);
+        [(format!("  {}", printable(source)), confusion.accuracy())].into_iter().chain(by_class).collect::<Vec<_>>()
     });
     let mut lines = vec![format!("{:<44} {:>8}  {:>14}  95 % interval", "", "right", "")];
     lines.extend(accuracy_line("all classes", summary.confusion.accuracy()));
