@@ -179,11 +179,11 @@ mod tests {
         picture.pixels().filter(|pixel| pixel.0 == [colour.0, colour.1, colour.2]).count()
     }
 
-    /// Pixels of a colour in a panel, the title, the axes and the legend apart.
+    /// Pixels of a colour where a panel has neither title nor axes nor legend.
     fn in_panel(picture: &RgbImage, panel: u32, colour: RGBColor) -> usize {
         let width = SIZE_PX.0 / 3;
-        let columns = panel * width + 100..(panel + 1) * width - 30;
-        let places = columns.flat_map(|x| (150..SIZE_PX.1 - 150).map(move |y| (x, y)));
+        let columns = panel * width + 95..(panel + 1) * width - 190;
+        let places = columns.flat_map(|x| (60..SIZE_PX.1 - 85).map(move |y| (x, y)));
         places.filter(|&(x, y)| picture.get_pixel(x, y).0 == [colour.0, colour.1, colour.2]).count()
     }
 

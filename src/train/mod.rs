@@ -23,9 +23,6 @@ pub mod tally;
 pub mod temperature;
 mod validate;
 
-#[cfg(test)]
-mod tests;
-
 pub use run::{Ending, Outcome, run};
 pub use settings::Settings;
 

@@ -19,7 +19,8 @@ pub fn fit(logits: &Array2<f32>, labels: &[i64]) -> f64 {
     let (mut low, mut high) = (1.0 / HIGHEST, 1.0 / LOWEST);
     for _ in 0..STEPS {
         let middle = f64::midpoint(low, high);
-        if slope(logits, labels, middle) < 0.0 {
+        // Where all is right, the slope is too small for a number long before the bound.
+        if slope(logits, labels, middle) <= 0.0 {
             low = middle;
         } else {
             high = middle;

@@ -1,22 +1,25 @@
-//! Interruptions at every point where an observer can ask for one.
+//! Trainings interrupted at every point where an observer can ask for one.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use image::RgbImage;
+use maskwatch::dataset::Dataset;
+use maskwatch::model::checkpoint::Initial;
+use maskwatch::model::resnet::Stage;
+use maskwatch::model::weights::Weights;
+use maskwatch::train::augment::Augmentation;
+use maskwatch::train::log::EpochRecord;
+use maskwatch::train::schedule::Schedule;
+use maskwatch::train::settings::{Precision, Recipe};
+use maskwatch::train::state::Position;
+use maskwatch::train::{Ending, Observer, Outcome, Settings, TrainError, run};
 use tch::Device;
 
-use super::augment::Augmentation;
-use super::log::EpochRecord;
-use super::schedule::Schedule;
-use super::settings::{Precision, Recipe};
-use super::state::Position;
-use super::{Ending, Observer, Outcome, Settings, TrainError, run};
-use crate::dataset::Dataset;
-use crate::model::checkpoint::Initial;
-use crate::model::resnet::Stage;
-use crate::model::weights::Weights;
+/// libtorch has one generator of random numbers for the whole process, and a training begins with it.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Ends a training at the n-th occasion.
 struct StopAt {
@@ -126,6 +129,7 @@ fn result(settings: &Settings, outcome: &Outcome) -> impl PartialEq + std::fmt::
 
 #[test]
 fn wherever_it_is_interrupted_it_goes_on_to_the_same_result() {
+    let _alone = ONE_AT_A_TIME.lock();
     for cached_views in [None, Some(2)] {
         let data = data();
         let whole = settings(data.path(), "whole.safetensors", cached_views, false);
@@ -151,6 +155,7 @@ fn wherever_it_is_interrupted_it_goes_on_to_the_same_result() {
 
 #[test]
 fn a_resumption_needs_the_best_model_so_far() {
+    let _alone = ONE_AT_A_TIME.lock();
     let data = data();
     // Occasions of an epoch: three batches and one of validation; the fifth is in the second epoch.
     run(&settings(data.path(), "x.safetensors", None, false), &mut StopAt::nth(5)).unwrap();
@@ -162,6 +167,7 @@ fn a_resumption_needs_the_best_model_so_far() {
 
 #[test]
 fn places_that_collide_are_refused() {
+    let _alone = ONE_AT_A_TIME.lock();
     let data = data();
     for (out, cache) in [("x.png", "y"), ("x.csv", "y"), ("x", "x"), ("x.features", "x.features")] {
         let mut colliding = settings(data.path(), out, Some(1), false);
