@@ -126,7 +126,7 @@ mod tests {
             step(&mut sgd, &x).unwrap();
         }
         let copy = Tensor::from_slice(&[0.0f64, 0.0]);
-        let _ = tch::no_grad(|| copy.shallow_clone().copy_(&x));
+        tch::no_grad(|| copy.shallow_clone().copy_(&x));
         let mut resumed = optimiser(&copy);
         let saved: Vec<(String, Tensor)> =
             sgd.velocities().map(|(name, tensor)| (name.into(), tensor.copy())).collect();
