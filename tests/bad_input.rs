@@ -226,7 +226,7 @@ fn training_data_that_is_not_there() {
     let train = |data: &str| maskwatch(["train", data, "--out", fixture.path("m.safetensors").to_str().unwrap()]);
     train("/nonexistent").fails(3, "cannot list /nonexistent/train");
     std::fs::create_dir_all(fixture.path("train/mask")).unwrap();
-    train(&data).fails(3, "has 1 class folder(s) where two are needed");
+    train(&data).fails(3, "has 1 class folder, and two are needed");
     std::fs::create_dir_all(fixture.path("train/no_mask")).unwrap();
     train(&data).fails(3, "mask holds no images");
     assert!(!Path::new(&fixture.path("m.safetensors")).exists());

@@ -223,7 +223,7 @@ fn places_that_cannot_take_a_report_are_refused_before_the_work() {
         |report: &Path| maskwatch(["evaluate", data.to_str().unwrap(), "--report", report.to_str().unwrap()]);
     let run = evaluate(&file).fails(2, "is no folder; give the name of a folder");
     assert_eq!((run.stdout.as_str(), std::fs::read_to_string(&file).unwrap().as_str()), ("", "precious"));
-    let run = evaluate(&data.join("mask")).fails(2, "holds pictures to be evaluated");
+    let run = evaluate(&data.join("mask")).fails(2, "a folder of pictures to be evaluated");
     assert_eq!((run.stdout.as_str(), names(&data.join("mask")).len()), ("", 3));
     let run = evaluate(Path::new("/proc/report")).fails(1, "choose another folder");
     assert_eq!(run.stdout, "");

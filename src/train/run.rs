@@ -110,11 +110,14 @@ fn with_classes(settings: &Settings) -> Result<Settings, TrainError> {
     }
     if classes.len() < 2 {
         let found = if named { "--classes names".to_owned() } else { format!("{} has", folder.display()) };
-        let message = format!(
-            "{found} {} class{}, and two are needed at least, such as mask and no_mask",
-            classes.len(),
-            if named { "" } else { " folders" }
-        );
+        let noun = match (named, classes.len()) {
+            (true, 1) => "class",
+            (true, _) => "classes",
+            (false, 1) => "class folder",
+            (false, _) => "class folders",
+        };
+        let message =
+            format!("{found} {} {noun}, and two are needed at least, such as mask and no_mask", classes.len());
         return Err(DatasetError::Classes(message).into());
     }
     if classes.iter().any(String::is_empty) {
