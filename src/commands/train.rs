@@ -30,7 +30,9 @@ pub fn run(args: &TrainArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     threads::size_pools(args.threads);
     let init = args.init.clone().unwrap_or_else(|| {
         let shipped = shipped_model();
-        tracing::info!("starting from the shipped model, {} (choose another start with --init)", shipped.display());
+        if !args.resume {
+            tracing::info!("starting from the shipped model, {} (choose another start with --init)", shipped.display());
+        }
         shipped
     });
     let recipe = Recipe {
@@ -126,7 +128,7 @@ impl Observer for Display<'_> {
     fn started(&mut self, initial: &Initial, position: &Position, train: &Dataset, val: &Dataset) {
         tracing::info!("starting from a {}", initial.kind);
         if position.step > 0 {
-            tracing::info!("going on in epoch {}, after {} steps", position.epoch, position.step);
+            tracing::info!("going on in epoch {}, after {} steps in all", position.epoch, position.step);
         }
         tracing::info!("begun at random: {}", initial.random.join(", "));
         for (name, set) in [("train", train), ("val", val)] {

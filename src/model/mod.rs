@@ -47,7 +47,7 @@ pub enum ModelError {
         source: std::io::Error,
     },
     /// A parameter is beyond what can be stored.
-    #[error("cannot write {path}: parameter {parameter} has values beyond what can be stored; lower the learning rate", path = .path.display())]
+    #[error("the training diverged: parameter {parameter} has values beyond what can be stored in {path}; lower --learning-rate", path = .path.display())]
     Overflow {
         /// The file.
         path: PathBuf,

@@ -123,7 +123,11 @@ impl Session<'_> {
             val_loss: validation.tally.mean_loss(),
             val_accuracy: accuracy,
             seconds,
-            best: self.position.best().is_none_or(|best| accuracy > best.val_accuracy),
+            // Of equally accurate models the surer one.
+            best: self.position.best().is_none_or(|best| {
+                let loss = validation.tally.mean_loss();
+                accuracy > best.val_accuracy || accuracy == best.val_accuracy && loss < best.val_loss
+            }),
         };
         if record.best {
             self.save_model(&record, temperature::fit(&validation.logits, &validation.labels))?;
