@@ -1,27 +1,25 @@
 //! From frames to findings: classify, explain, box. What the inference stage does.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use image::RgbImage;
 use ndarray::{Array1, Array2};
-use tch::Device;
 
 use crate::boxes::{self, Threshold};
-use crate::explain::HayCam;
 use crate::explain::normalise::{enlarge, normalise};
+use crate::explain::{Evidence, ExplainError, Explainer, GradientSource, Method, MethodSettings, Reduction};
 use crate::geometry::Rect;
 use crate::labels::{BACKGROUND, argmax};
-use crate::model::ModelError;
-use crate::model::engine::Engine;
+use crate::model::engine::{Engine, Inference};
 use crate::model::preprocess::squeeze;
-use crate::pca::PcaError;
 
 /// How frames are analysed.
 #[derive(Debug, Clone, Copy)]
 pub struct AnalysisSettings {
-    /// Principal components of HayCAM.
-    pub components: usize,
+    /// How labels are explained.
+    pub method: Method,
+    /// What is set on it.
+    pub method_settings: MethodSettings,
     /// What counts as hot.
     pub threshold: Threshold,
     /// Box every hot region rather than the hottest alone.
@@ -61,10 +59,10 @@ pub struct Detection {
 /// Facts about a class activation map.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CamSummary {
-    /// Principal components used.
-    pub components: usize,
-    /// Share of the variance they capture, in [0, 1].
-    pub captured_variance: f64,
+    /// The method that made it.
+    pub method: Method,
+    /// The principal components behind it, where the method has some.
+    pub reduction: Option<Reduction>,
 }
 
 /// Durations of the steps.
@@ -80,35 +78,21 @@ pub struct AnalysisTimes {
     pub boxes: Duration,
 }
 
-/// Why a frame could not be analysed.
-#[derive(Debug, thiserror::Error)]
-pub enum AnalyseError {
-    /// The network.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// The class activation map.
-    #[error(transparent)]
-    Explain(#[from] PcaError),
-}
-
 /// A model and the way its answers are explained.
 #[derive(Debug)]
 pub struct Analyser {
     engine: Engine,
+    explainer: Box<dyn Explainer>,
     settings: AnalysisSettings,
     background: Option<usize>,
 }
 
 impl Analyser {
-    /// Loads a model onto a device.
-    ///
-    /// # Errors
-    ///
-    /// See [`Engine::load`].
-    pub fn load(model: &Path, device: Device, settings: AnalysisSettings) -> Result<Self, ModelError> {
-        let engine = Engine::load(model, device)?;
+    /// Analyses with a loaded model, at its resolution.
+    pub fn new(engine: Engine, settings: AnalysisSettings) -> Self {
         let background = engine.description().classes.iter().position(|class| class == BACKGROUND);
-        Ok(Self { engine, settings, background })
+        let explainer = settings.method.explainer(settings.method_settings);
+        Self { engine, explainer, settings, background }
     }
 
     /// Class names, in the order of the probabilities.
@@ -121,18 +105,23 @@ impl Analyser {
     /// # Errors
     ///
     /// When libtorch fails or the activations are not finite, which a damaged model causes.
-    pub fn analyse(&self, picture: &RgbImage) -> Result<Analysis, AnalyseError> {
+    pub fn analyse(&self, picture: &RgbImage) -> Result<Analysis, ExplainError> {
         let side = self.engine.description().input_size;
         let mut watch = Stopwatch::start();
         let prepared = squeeze(picture, None, side);
         let prepare = watch.lap();
-        let inference = self.engine.infer(std::slice::from_ref(&prepared))?.pop().expect("one answer for one picture");
+        let inference = self.infer(&prepared)?;
         let infer = watch.lap();
 
         let label = argmax(&inference.logits);
-        let haycam = HayCam { components: self.settings.components };
-        let class_weights = self.engine.class_weights().row(label);
-        let map = haycam.explain(inference.activations.view(), inference.grid, class_weights)?;
+        let evidence = Evidence {
+            network: &self.engine,
+            picture: &prepared,
+            inference: &inference,
+            class: label,
+            gradient_source: GradientSource::ClosedForm,
+        };
+        let map = self.explainer.explain(&evidence)?;
         let heat = enlarge(&normalise(&map.values), side as usize, side as usize);
         let explain = watch.lap();
 
@@ -155,9 +144,14 @@ impl Analyser {
             probabilities: inference.probabilities,
             heat,
             boxes,
-            cam: CamSummary { components: map.components, captured_variance: map.captured_variance },
+            cam: CamSummary { method: self.settings.method, reduction: map.reduction },
             times: AnalysisTimes { prepare, infer, explain, boxes: watch.lap() },
         })
+    }
+
+    fn infer(&self, prepared: &RgbImage) -> Result<Inference, ExplainError> {
+        let mut answers = self.engine.infer(std::slice::from_ref(prepared), self.explainer.needs().first_tap())?;
+        Ok(answers.pop().expect("one answer for one picture"))
     }
 }
 

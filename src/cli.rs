@@ -8,9 +8,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::boxes::{DEFAULT_THRESHOLD, Threshold};
-use crate::explain::haycam::PAPER_COMPONENTS;
+use crate::boxes::Threshold;
+use crate::explain::haycam_refined::AUTO_COMPONENTS;
+use crate::explain::{HayCamRefined, Method, MethodSettings};
 use crate::model::device::DeviceChoice;
+use crate::model::engine::Tap;
+use crate::model::resnet::Resolution;
+use crate::pca::Components;
 
 const RUN_HELP: &str = "\
 Run a model over sources and annotate what it sees
@@ -109,13 +113,17 @@ pub struct RunArgs {
     #[command(flatten)]
     pub model: ModelArgs,
 
-    /// Principal components that HayCAM keeps; the model's 7x7 map has 48 at most, the paper takes 19
-    #[arg(long, value_name = "N", default_value_t = PAPER_COMPONENTS, value_parser = at_least_one, help_heading = "Explanation")]
-    pub components: usize,
+    /// How each frame is explained; scorecam (512 forward passes a frame) and occlusion (49) are for recordings
+    #[arg(long, value_name = "METHOD", default_value_t = Method::HayCamRefined, help_heading = "Explanation")]
+    pub method: Method,
 
-    /// Threshold of the heat map for boxes, as a share of its maximum, or "otsu"
-    #[arg(long, value_name = "X|otsu", default_value_t = DEFAULT_THRESHOLD, help_heading = "Explanation")]
-    pub threshold: Threshold,
+    /// Explanation.
+    #[command(flatten)]
+    pub explanation: ExplanationArgs,
+
+    /// How densely layer4 looks: native (7x7) or atrous (14x14, slower)
+    #[arg(long, value_enum, default_value = "native", help_heading = "Explanation")]
+    pub resolution: ResolutionArg,
 
     /// Draw a box around every hot region, not the hottest alone
     #[arg(long, help_heading = "Explanation")]
@@ -153,6 +161,84 @@ pub struct OutputArgs {
     /// Open no window, whatever happens
     #[arg(long)]
     pub headless: bool,
+}
+
+/// How maps are made, whichever the method.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Explanation")]
+pub struct ExplanationArgs {
+    /// Principal components that the haycam methods keep: a number, or auto for as many as explain 70 % of the variance
+    /// [default: 19 as in the paper for haycam, auto for haycam-refined]
+    #[arg(long, value_name = "N|auto", value_parser = components)]
+    pub components: Option<Components>,
+
+    /// Threshold of the heat map for boxes, as a share of its maximum, or "otsu" [default: what suits the method]
+    #[arg(long, value_name = "X|otsu")]
+    pub threshold: Option<Threshold>,
+
+    /// Layer that haycam-refined reduces: layer3 sees finer, layer4 needs no further pass
+    #[arg(long, value_enum, default_value = "layer3")]
+    pub layer: LayerArg,
+
+    /// Class weights of haycam-refined: what speaks against the class is ignored, or it counts
+    #[arg(long, value_enum, default_value = "non-negative")]
+    pub class_weights: ClassWeightsArg,
+
+    /// Leave the mean of each filter out of haycam-refined's map, as haycam does
+    #[arg(long)]
+    pub centred: bool,
+}
+
+/// A layer whose activations are reduced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LayerArg {
+    /// 14x14 positions of 256 filters
+    Layer3,
+    /// 7x7 positions of 512 filters, 14x14 if atrous
+    Layer4,
+}
+
+/// What becomes of negative class weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ClassWeightsArg {
+    /// They are set to zero
+    NonNegative,
+    /// They are kept
+    Signed,
+}
+
+/// How densely layer4 looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ResolutionArg {
+    /// As it was trained
+    Native,
+    /// Twice as dense in both directions, with the same weights
+    Atrous,
+}
+
+impl ExplanationArgs {
+    /// What is set on methods.
+    pub fn method_settings(&self) -> MethodSettings {
+        let refined = HayCamRefined {
+            tap: match self.layer {
+                LayerArg::Layer3 => Tap::Layer3,
+                LayerArg::Layer4 => Tap::Layer4,
+            },
+            non_negative: self.class_weights == ClassWeightsArg::NonNegative,
+            centred: self.centred,
+            ..HayCamRefined::default()
+        };
+        MethodSettings { components: self.components, refined }
+    }
+}
+
+impl From<ResolutionArg> for Resolution {
+    fn from(resolution: ResolutionArg) -> Self {
+        match resolution {
+            ResolutionArg::Native => Self::Native,
+            ResolutionArg::Atrous => Self::Atrous,
+        }
+    }
 }
 
 /// Which model, and where it runs.
@@ -221,6 +307,13 @@ pub enum ProgressArg {
 
 fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&number| number > 0).ok_or_else(|| "expected a whole number of at least 1".to_owned())
+}
+
+fn components(text: &str) -> Result<Components, String> {
+    if text == "auto" {
+        return Ok(AUTO_COMPONENTS);
+    }
+    at_least_one(text).map(Components::Count).map_err(|_| "expected a whole number of at least 1, or auto".to_owned())
 }
 
 #[cfg(test)]

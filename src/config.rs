@@ -5,11 +5,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::analyse::AnalysisSettings;
+use crate::boxes::default_threshold;
 use crate::capture::{CaptureError, OpenOptions, Policy, SourceSpec};
 use crate::cli::{OutputArgs, PolicyArg, RunArgs};
 use crate::display;
 use crate::exit_code::ExitCode;
 use crate::model::device::DeviceChoice;
+use crate::model::resnet::Resolution;
 use crate::pipeline::{NamedSource, RunSettings};
 use crate::sinks::SaveTarget;
 
@@ -53,6 +55,8 @@ pub struct RunConfig {
     pub device: DeviceChoice,
     /// Threads of a forward pass on the CPU; all cores if `None`.
     pub threads: Option<usize>,
+    /// How densely the network looks.
+    pub resolution: Resolution,
     /// Explanation and boxes.
     pub analysis: AnalysisSettings,
     /// Where annotated copies go.
@@ -85,6 +89,7 @@ impl RunConfig {
             }
         }
         let show = wants_window(&args.output)?;
+        let resolution = args.resolution.into();
         Ok(Self {
             run: RunSettings {
                 sources: with_unique_names(sources),
@@ -99,9 +104,11 @@ impl RunConfig {
             model: args.model.model.clone().unwrap_or_else(shipped_model),
             device: args.model.device,
             threads: args.model.threads,
+            resolution,
             analysis: AnalysisSettings {
-                components: args.components,
-                threshold: args.threshold,
+                method: args.method,
+                method_settings: args.explanation.method_settings(),
+                threshold: args.explanation.threshold.unwrap_or_else(|| default_threshold(args.method, resolution)),
                 all_boxes: args.all_boxes,
             },
             save,

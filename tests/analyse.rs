@@ -3,30 +3,43 @@
 use std::path::Path;
 
 use maskwatch::analyse::{Analyser, AnalysisSettings};
-use maskwatch::boxes::DEFAULT_THRESHOLD;
+use maskwatch::boxes::default_threshold;
 use maskwatch::capture::stills::read_image;
 use maskwatch::config::shipped_model;
-use maskwatch::explain::HayCam;
 use maskwatch::explain::normalise::{enlarge, normalise};
-use maskwatch::model::engine::Engine;
+use maskwatch::explain::{Evidence, GradientSource, Method, MethodSettings};
+use maskwatch::model::engine::{Engine, Tap};
 use maskwatch::model::preprocess::squeeze;
+use maskwatch::model::resnet::Resolution;
 use tch::Device;
 
 #[test]
 fn the_map_is_that_of_the_class_that_was_found() {
-    let settings = AnalysisSettings { components: 19, threshold: DEFAULT_THRESHOLD, all_boxes: false };
-    let analyser = Analyser::load(&shipped_model(), Device::Cpu, settings).unwrap();
-    let engine = Engine::load(&shipped_model(), Device::Cpu).unwrap();
+    let method = Method::HayCamRefined;
+    let settings = AnalysisSettings {
+        method,
+        method_settings: MethodSettings::default(),
+        threshold: default_threshold(method, Resolution::Native),
+        all_boxes: false,
+    };
+    let load = || Engine::load(&shipped_model(), Device::Cpu).unwrap();
+    let (analyser, engine) = (Analyser::new(load(), settings), load());
     for (name, expected) in [("collins_surgical.jpg", "mask"), ("collins_no_mask.jpg", "no_mask")] {
         let picture = read_image(&Path::new(env!("CARGO_MANIFEST_DIR")).join("samples").join(name)).unwrap();
         let analysis = analyser.analyse(&picture).unwrap();
         assert_eq!(analyser.classes()[analysis.label], expected);
 
-        let inference = engine.infer(&[squeeze(&picture, None, 224)]).unwrap().remove(0);
-        let weights = engine.class_weights();
+        let prepared = squeeze(&picture, None, 224);
+        let inference = engine.infer(std::slice::from_ref(&prepared), Tap::Layer3).unwrap().remove(0);
         let heat_of = |class: usize| {
-            let haycam = HayCam { components: 19 };
-            let map = haycam.explain(inference.activations.view(), inference.grid, weights.row(class)).unwrap();
+            let evidence = Evidence {
+                network: &engine,
+                picture: &prepared,
+                inference: &inference,
+                class,
+                gradient_source: GradientSource::ClosedForm,
+            };
+            let map = method.explainer(MethodSettings::default()).explain(&evidence).unwrap();
             enlarge(&normalise(&map.values), 224, 224)
         };
         let difference = |class| (&heat_of(class) - &analysis.heat).mapv(f32::abs).sum() / analysis.heat.len() as f32;

@@ -11,6 +11,8 @@ use maskwatch::capture::{OpenOptions, Policy, SourceInfo, SourceSpec};
 use maskwatch::config::shipped_model;
 use maskwatch::draw::Annotator;
 use maskwatch::exit_code::ExitCode;
+use maskwatch::explain::{Method, MethodSettings};
+use maskwatch::model::engine::Engine;
 use maskwatch::pipeline::summary::Summary;
 use maskwatch::pipeline::{NamedSource, Observer, Problem, RunSettings, run};
 use maskwatch::shutdown::Shutdown;
@@ -73,8 +75,14 @@ fn run_with(policy: Policy, limit: u64, sinks: Vec<Box<dyn Sink>>) -> Summary {
         limit: Some(limit),
         open_options: OpenOptions::default(),
     };
-    let analysis = AnalysisSettings { components: 19, threshold: Threshold::Share(0.3), all_boxes: false };
-    let analyser = Analyser::load(&shipped_model(), tch::Device::Cpu, analysis).unwrap();
+    let analysis = AnalysisSettings {
+        method: Method::HayCam,
+        method_settings: MethodSettings::default(),
+        threshold: Threshold::Share(0.3),
+        all_boxes: false,
+    };
+    let engine = Engine::load(&shipped_model(), tch::Device::Cpu).unwrap();
+    let analyser = Analyser::new(engine, analysis);
     run(&settings, analyser, Annotator::new().unwrap(), sinks, &mut Silent, &Shutdown::default())
 }
 

@@ -11,6 +11,7 @@ use crate::config::RunConfig;
 use crate::draw::Annotator;
 use crate::exit_code::ExitCode;
 use crate::model::device;
+use crate::model::engine::Engine;
 use crate::pipeline::{self, Observer, Problem, RunSettings};
 use crate::progress::Progress;
 use crate::shutdown::Shutdown;
@@ -27,7 +28,8 @@ pub fn run(args: &RunArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     let config = RunConfig::new(args)?;
     threads::size_pools(config.threads);
     let device = device::resolve(config.device)?;
-    let analyser = Analyser::load(&config.model, device, config.analysis)?;
+    let engine = Engine::load(&config.model, device)?.with_resolution(config.resolution);
+    let analyser = Analyser::new(engine, config.analysis);
     let annotator = Annotator::new()?;
     #[allow(unused_mut, reason = "without OpenCV there is no window to add")]
     let mut sinks = open_files(&config)?;

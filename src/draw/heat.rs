@@ -6,7 +6,7 @@ use image::RgbImage;
 use ndarray::Array2;
 
 use super::palette::heat_colours;
-use crate::explain::normalise::bilinear_weights;
+use crate::explain::normalise::{Alignment, bilinear_weights};
 
 /// Weight of the heat colour at the hottest place; the picture must stay visible under it.
 const MAX_OPACITY: f32 = 0.55;
@@ -24,8 +24,8 @@ struct Blend {
 pub fn blend(picture: &mut RgbImage, heat: &Array2<f32>) {
     let blends = blends();
     let (width, height) = (picture.width() as usize, picture.height() as usize);
-    let across = bilinear_weights(heat.ncols(), width);
-    let down = bilinear_weights(heat.nrows(), height);
+    let across = bilinear_weights(heat.ncols(), width, Alignment::Edges);
+    let down = bilinear_weights(heat.nrows(), height, Alignment::Edges);
     let mut levels = vec![0.0; heat.ncols()];
     for (line, (above, below, part)) in picture.as_mut().chunks_exact_mut(3 * width).zip(down) {
         // Down first: one value for each place of the map's row, not for each pixel of the picture's.

@@ -86,6 +86,7 @@ mod tests {
 
     use super::*;
     use crate::analyse::{CamSummary, Detection};
+    use crate::explain::Method;
 
     fn analysis(label: usize, boxes: Vec<Detection>) -> Analysis {
         Analysis {
@@ -94,7 +95,7 @@ mod tests {
             probabilities: Array1::from(vec![0.97, 0.02, 0.01]),
             heat: Array2::from_shape_fn((224, 224), |(row, column)| ((row + column) as f32 / 446.0).min(1.0)),
             boxes,
-            cam: CamSummary { components: 19, captured_variance: 0.9 },
+            cam: CamSummary { method: Method::Cam, reduction: None },
             times: Default::default(),
         }
     }

@@ -10,7 +10,7 @@ use crate::dataset::{Dataset, DatasetError, source_of};
 use crate::exit_code::ExitCode;
 use crate::labels::argmax;
 use crate::model::ModelError;
-use crate::model::engine::Engine;
+use crate::model::engine::{Engine, Tap};
 use crate::model::preprocess::squeeze;
 
 /// What the model says of one picture.
@@ -127,7 +127,7 @@ pub fn evaluate(
     let input_size = engine.description().input_size;
     let whole = |request: &Request| loader::decode(request).map(|image| squeeze(&image, None, input_size));
     loader::load(&requests, options.batch_size, options.loader_threads, whole, |batch| {
-        let answers = engine.infer(&batch.items)?;
+        let answers = engine.infer(&batch.items, Tap::Layer4)?;
         let asked = batch.indices.iter().map(|&index| &requests[index]);
         predictions.extend(asked.zip(answers).map(|(request, answer)| Prediction {
             path: request.path.strip_prefix(folder).unwrap_or(&request.path).to_owned(),

@@ -1,68 +1,107 @@
 //! HayCAM (Örnek & Ceylan 2022, Algorithm 4): a class activation map reduced by principal component analysis.
 //!
-//! As we read it (printed, its last product is 1 x k and cannot be reshaped to rows x columns): positions are samples,
-//! X = A - 1 mu' with the mean of each filter, V holds the k leading eigenvectors of the covariance, the class weights
-//! are reduced with the same basis, and the map is
+//! The paper's algorithm cannot be run as printed: its last product is 1 x 19 and does not reshape to 7 x 7, and it does
+//! not say over which axis the mean is taken. It can be read in three ways, for activations A (positions, filters) and
+//! class weights w:
 //!
-//! m = X V V' w_c.
+//! * [`Reading::Positions`], ours: positions are samples, filters variables. X = A - 1 mu' with the mean of each filter, V
+//!   holds the k leading eigenvectors of the filters' covariance, the class weights are reduced with the same basis, and
+//!   the map is m = X V V' w. From k = P - 1 on, for P positions, it is plain CAM of centred activations.
+//! * [`Reading::Filters`]: filters are samples, positions variables. X = A' - 1 mu' with the mean of each position, V holds
+//!   the k leading eigenvectors of the positions' covariance; the printed product w' X V is then 1 x k indeed, and leads
+//!   back to a map by m = V V' X' w.
+//! * [`Reading::Loadings`]: the k filters that load most on the k leading components are kept (the largest share of
+//!   their variance, sum over j of lambda_j V_cj^2), and m = A_S w_S.
 //!
-//! It does not depend on the signs of the eigenvectors. X has at most P - 1 dimensions for P positions, so from
-//! k = P - 1 on it is plain class activation mapping of centred activations.
+//! None depends on the signs of the eigenvectors. How they compare is in `docs/explainers.md`.
 
-use ndarray::{ArrayView1, ArrayView2};
+use ndarray::{Array1, ArrayView1, ArrayView2};
 
-use super::ClassActivationMap;
-use crate::pca::{self, Basis, PcaError};
+use super::{ClassActivationMap, Evidence, ExplainError, Explainer, Needs, Reduction};
+use crate::pca::{self, Basis, Components, PcaError};
 
 /// Principal components in the paper.
 pub const PAPER_COMPONENTS: usize = 19;
 
-/// The method with its one parameter.
+/// What the paper's algorithm is taken to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// Positions are samples.
+    Positions,
+    /// Filters are samples.
+    Filters,
+    /// The filters with the largest loadings are kept.
+    Loadings,
+}
+
+/// The method.
 #[derive(Debug, Clone, Copy)]
 pub struct HayCam {
-    /// Principal components to keep, at least 1.
-    pub components: usize,
+    /// Principal components to keep; for [`Reading::Loadings`] filters, too.
+    pub components: Components,
+    /// How the algorithm is read.
+    pub reading: Reading,
+}
+
+impl Explainer for HayCam {
+    fn needs(&self) -> Needs {
+        Needs::Activations
+    }
+
+    fn explain(&self, evidence: &Evidence) -> Result<ClassActivationMap, ExplainError> {
+        let (values, basis) = self.reduce(evidence.activations(), evidence.class_weights())?;
+        let reduction = Reduction { components: basis.components(), captured_variance: basis.captured_variance() };
+        Ok(ClassActivationMap { reduction: Some(reduction), ..ClassActivationMap::on_grid(values, evidence.grid()) })
+    }
 }
 
 impl HayCam {
-    /// The map of the class whose weights (filters) are given, from activations (positions, filters) on a grid of
-    /// (rows, columns) positions.
-    ///
-    /// Activations that do not vary have a map of zeros: no position speaks more for the class than another.
-    ///
-    /// # Errors
-    ///
-    /// See [`pca::fit`].
-    ///
-    /// # Panics
-    ///
-    /// When the shapes do not fit each other.
-    pub fn explain(
+    /// One value a position, and the basis behind it. Activations that do not vary have a map of zeros: no position speaks
+    /// more for the class than another.
+    fn reduce(
         &self,
         activations: ArrayView2<f32>,
-        grid: (usize, usize),
         class_weights: ArrayView1<f32>,
-    ) -> Result<ClassActivationMap, PcaError> {
-        let basis = pca::fit(activations, self.components)?;
-        let weights = basis.reduce(class_weights.mapv(f64::from).view());
-        let values = project(activations, &basis, weights.view());
-        Ok(ClassActivationMap {
-            values: values.into_shape_with_order(grid).expect("one position for each place of the grid"),
-            components: basis.components(),
-            captured_variance: basis.captured_variance(),
-        })
+    ) -> Result<(Array1<f32>, Basis), PcaError> {
+        let class_weights = class_weights.mapv(f64::from);
+        match self.reading {
+            Reading::Positions => {
+                let basis = pca::fit(activations, self.components)?;
+                let weights = basis.reduce(class_weights.view());
+                Ok((project(activations, &basis, weights.view()), basis))
+            }
+            Reading::Filters => {
+                let basis = pca::fit(activations.t(), self.components)?;
+                let total = class_weights.sum();
+                // X' w, written without keeping X.
+                let scores = activations.mapv(f64::from).dot(&class_weights) - &basis.mean * total;
+                let values = basis.reduce(scores.view());
+                Ok((values.mapv(|value| value as f32), basis))
+            }
+            Reading::Loadings => {
+                let basis = pca::fit(activations, self.components)?;
+                let loadings = basis.directions.mapv(|value| value * value).dot(&basis.variances);
+                let mut filters: Vec<usize> = (0..loadings.len()).collect();
+                filters.sort_by(|&a, &b| loadings[b].total_cmp(&loadings[a]));
+                let mut kept = Array1::zeros(class_weights.len());
+                for &filter in filters.iter().take(basis.components()) {
+                    kept[filter] = class_weights[filter];
+                }
+                Ok((activations.mapv(f64::from).dot(&kept).mapv(|value| value as f32), basis))
+            }
+        }
     }
 }
 
 /// (A - 1 mu') w, written as A w - mu' w so that the centred activations need not be kept.
-fn project(activations: ArrayView2<f32>, basis: &Basis, weights: ArrayView1<f64>) -> ndarray::Array1<f32> {
+fn project(activations: ArrayView2<f32>, basis: &Basis, weights: ArrayView1<f64>) -> Array1<f32> {
     let offset = basis.mean.dot(&weights);
     (activations.mapv(f64::from).dot(&weights) - offset).mapv(|value| value as f32)
 }
 
 #[cfg(test)]
 mod tests {
-    use ndarray::{Array1, Array2, Axis, s};
+    use ndarray::{Array2, Axis, s};
     use ndarray_linalg::{Eigh, UPLO};
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
@@ -87,8 +126,12 @@ mod tests {
     }
 
     fn map(activations: &Array2<f32>, weights: &Array1<f32>, components: usize) -> Array1<f64> {
-        let map = HayCam { components }.explain(activations.view(), GRID, weights.view()).unwrap();
-        map.values.iter().map(|&value| f64::from(value)).collect()
+        read(Reading::Positions, activations, weights, components)
+    }
+
+    fn read(reading: Reading, activations: &Array2<f32>, weights: &Array1<f32>, components: usize) -> Array1<f64> {
+        let haycam = HayCam { components: Components::Count(components), reading };
+        haycam.reduce(activations.view(), weights.view()).unwrap().0.mapv(f64::from)
     }
 
     fn centred(activations: &Array2<f32>) -> Array2<f64> {
@@ -141,7 +184,7 @@ mod tests {
     #[test]
     fn flipping_an_eigenvector_changes_nothing() {
         let (activations, weights) = (activations(3), weights(11).mapv(f64::from));
-        let mut basis = pca::fit(activations.view(), 19).unwrap();
+        let mut basis = pca::fit(activations.view(), Components::Count(19)).unwrap();
         let before = project(activations.view(), &basis, basis.reduce(weights.view()).view());
         for component in 0..19 {
             basis.directions.column_mut(component).mapv_inplace(|value| -value);
@@ -152,18 +195,39 @@ mod tests {
     #[test]
     fn degenerate_activations_have_a_defined_answer() {
         let weights = weights(12);
-        let constant =
-            HayCam { components: 19 }.explain(Array2::from_elem((49, FILTERS), 0.7).view(), GRID, weights.view());
-        let constant = constant.unwrap();
-        assert!(constant.values.iter().all(|&value| value == 0.0));
-        assert_eq!((constant.components, constant.captured_variance), (0, 1.0));
-        let single =
-            HayCam { components: 19 }.explain(random(1, FILTERS, 0.0, 4).view(), (1, 1), weights.view()).unwrap();
-        assert_eq!(single.values, Array2::<f32>::zeros((1, 1)));
+        let haycam = HayCam { components: Components::Count(19), reading: Reading::Positions };
+        let (constant, basis) = haycam.reduce(Array2::from_elem((49, FILTERS), 0.7).view(), weights.view()).unwrap();
+        assert!(constant.iter().all(|&value| value == 0.0));
+        assert_eq!((basis.components(), basis.captured_variance()), (0, 1.0));
+        let (single, _) = haycam.reduce(random(1, FILTERS, 0.0, 4).view(), weights.view()).unwrap();
+        assert_eq!(single, Array1::<f32>::zeros(1));
         let broken = Array2::from_elem((49, FILTERS), f32::NAN);
-        assert_eq!(
-            HayCam { components: 19 }.explain(broken.view(), GRID, weights.view()).unwrap_err(),
-            PcaError::NotFinite
-        );
+        assert_eq!(haycam.reduce(broken.view(), weights.view()).unwrap_err(), PcaError::NotFinite);
+    }
+
+    /// The second reading step by step: 512 samples of 49 variables.
+    #[test]
+    fn filters_as_samples_equal_the_covariance_of_the_positions() {
+        let (activations, weights) = (activations(5), weights(13));
+        let samples = activations.mapv(f64::from).reversed_axes();
+        let x = &samples - &samples.mean_axis(Axis(0)).unwrap();
+        let (_, vectors) = x.t().dot(&x).eigh(UPLO::Lower).unwrap();
+        let v = vectors.slice(s![.., 49 - 19..]);
+        let reference = v.dot(&v.t().dot(&x.t().dot(&weights.mapv(f64::from))));
+        assert!(relative_difference(&read(Reading::Filters, &activations, &weights, 19), &reference) < 1e-4);
+    }
+
+    #[test]
+    fn the_filters_that_load_most_are_those_that_vary_most_when_all_components_count() {
+        let (activations, weights) = (activations(6), weights(14));
+        let x = centred(&activations);
+        let mut filters: Vec<usize> = (0..FILTERS).collect();
+        let variance = |filter: usize| x.column(filter).dot(&x.column(filter));
+        filters.sort_by(|&a, &b| variance(b).total_cmp(&variance(a)));
+        let mut reference = Array1::<f64>::zeros(49);
+        for &filter in &filters[..48] {
+            reference = reference + activations.column(filter).mapv(f64::from) * f64::from(weights[filter]);
+        }
+        assert!(relative_difference(&read(Reading::Loadings, &activations, &weights, 48), &reference) < 1e-5);
     }
 }

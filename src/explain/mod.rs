@@ -1,21 +1,131 @@
 //! Class activation maps: which positions of a picture speak for a class.
 //!
-//! A method turns activations and class weights into a [`ClassActivationMap`]; [`normalise`] makes it comparable.
+//! One method a file, all behind [`Explainer`]. A method turns [`Evidence`] into a [`ClassActivationMap`];
+//! [`mod@normalise`] makes maps comparable. [`Method`] lists them by name.
+//!
+//! # Which maps are equal
+//!
+//! ResNet18 ends in global average pooling (GAP) and one fully connected layer with weights w, so the gradient of a
+//! logit at each of `layer4`'s P positions is w_c / P, the same everywhere. After [`normalise::normalise`] therefore
+//!
+//! * GradCAM, XGradCAM and ReLU(CAM) are one map, A w_c;
+//! * AblationCAM is that of weights w_c times each filter's mean activation;
+//! * LayerCAM is A relu(w_c);
+//! * [`HayCamRefined`] read at `layer4` with all components is centred LayerCAM, and LayerCAM itself if not centred;
+//!   read at `layer3` with all components and not centred it is LayerCAM of that layer, for the score with non-negative
+//!   class weights.
+//!
+//! `tests/explainers.rs` holds them to that.
 
+pub mod ablation_cam;
+pub mod cam;
+pub mod eigen_cam;
+pub mod evidence;
+pub mod grad_cam;
+pub mod grad_cam_plus_plus;
 pub mod haycam;
+pub mod haycam_refined;
+pub mod layer_cam;
+pub mod method;
 pub mod normalise;
+pub mod occlusion;
+pub mod score_cam;
+pub mod x_grad_cam;
 
-use ndarray::Array2;
+use std::fmt;
 
+use ndarray::{Array1, Array2};
+
+pub use evidence::{Evidence, GradientSource, Network};
 pub use haycam::HayCam;
+pub use haycam_refined::HayCamRefined;
+pub use method::{Method, MethodSettings};
+
+use crate::exit_code::ExitCode;
+use crate::model::ModelError;
+use crate::model::engine::Tap;
+use crate::pca::PcaError;
 
 /// Evidence for one class by position.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ClassActivationMap {
     /// (rows, columns) of the network's grid, unbounded: more is more evidence.
     pub values: Array2<f32>,
-    /// Principal components used.
+    /// The principal components behind it, where the method has some.
+    pub reduction: Option<Reduction>,
+}
+
+/// Principal components behind a map.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Reduction {
+    /// How many were used.
     pub components: usize,
-    /// Share of the activations' variance that these components capture, in [0, 1].
+    /// Share of the activations' variance that they capture, in [0, 1].
     pub captured_variance: f64,
+}
+
+/// What a method needs beyond the one forward pass that classifies the picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Needs {
+    /// Nothing: the activations of `layer4` and the class weights.
+    Activations,
+    /// The gradients of the class's logit at `layer4`.
+    Gradients,
+    /// The activations of `layer3`, and a pass through `layer4` and back.
+    Layer3,
+    /// Many forward passes.
+    Network,
+}
+
+impl Needs {
+    /// The first stage whose activations the inference must keep.
+    pub fn first_tap(self) -> Tap {
+        if self == Self::Layer3 { Tap::Layer3 } else { Tap::Layer4 }
+    }
+}
+
+/// A way to explain a class.
+pub trait Explainer: fmt::Debug + Send {
+    /// What it asks the evidence for.
+    fn needs(&self) -> Needs;
+
+    /// The map of the evidence's class.
+    ///
+    /// # Errors
+    ///
+    /// When activations are not finite, which a damaged model causes, or the network is needed and fails.
+    fn explain(&self, evidence: &Evidence) -> Result<ClassActivationMap, ExplainError>;
+}
+
+/// Why there is no map.
+#[derive(Debug, thiserror::Error)]
+pub enum ExplainError {
+    /// The network.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The principal components.
+    #[error(transparent)]
+    Components(#[from] PcaError),
+}
+
+impl ExplainError {
+    /// What the process tells its caller when this ends it.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Model(error) => error.exit_code(),
+            Self::Components(_) => ExitCode::Failed,
+        }
+    }
+}
+
+impl ClassActivationMap {
+    /// A map without principal components, from one value a position, row by row.
+    ///
+    /// # Panics
+    ///
+    /// When there are not as many values as positions.
+    fn on_grid(values: Array1<f32>, grid: (usize, usize)) -> Self {
+        let values = values.into_shape_with_order(grid).expect("one value for each position of the grid");
+        Self { values, reduction: None }
+    }
 }

@@ -13,11 +13,24 @@ pub fn normalise(map: &Array2<f32>) -> Array2<f32> {
     positive.mapv(|value| (value - lowest) / (highest - lowest))
 }
 
-/// Bilinear enlargement to (rows, columns), pixel centres aligned as OpenCV and libtorch do it
-/// (`align_corners = false`).
+/// Which places of map and picture lie on each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alignment {
+    /// The edges of the first and last pixels, as OpenCV and libtorch do it (`align_corners = false`).
+    Edges,
+    /// The centres of the first and last pixels (`align_corners = true`).
+    Corners,
+}
+
+/// Bilinear enlargement to (rows, columns), edges on edges.
 pub fn enlarge(map: &Array2<f32>, rows: usize, columns: usize) -> Array2<f32> {
-    let vertical = bilinear_weights(map.nrows(), rows);
-    let horizontal = bilinear_weights(map.ncols(), columns);
+    enlarge_aligned(map, rows, columns, Alignment::Edges)
+}
+
+/// Bilinear enlargement to (rows, columns).
+pub fn enlarge_aligned(map: &Array2<f32>, rows: usize, columns: usize, alignment: Alignment) -> Array2<f32> {
+    let vertical = bilinear_weights(map.nrows(), rows, alignment);
+    let horizontal = bilinear_weights(map.ncols(), columns, alignment);
     Array2::from_shape_fn((rows, columns), |(row, column)| {
         let (top, bottom, down) = vertical[row];
         let (left, right, along) = horizontal[column];
@@ -28,11 +41,15 @@ pub fn enlarge(map: &Array2<f32>, rows: usize, columns: usize) -> Array2<f32> {
 }
 
 /// For each place of the target: the two places of the source between which it lies, and how far along.
-pub(crate) fn bilinear_weights(source: usize, target: usize) -> Vec<(usize, usize, f32)> {
-    let scale = source as f32 / target as f32;
+pub(crate) fn bilinear_weights(source: usize, target: usize, alignment: Alignment) -> Vec<(usize, usize, f32)> {
+    let last = (source - 1) as f32;
     (0..target)
         .map(|place| {
-            let position = ((place as f32 + 0.5) * scale - 0.5).clamp(0.0, (source - 1) as f32);
+            let position = match alignment {
+                Alignment::Edges => (place as f32 + 0.5) * source as f32 / target as f32 - 0.5,
+                Alignment::Corners => place as f32 * last / (target.max(2) - 1) as f32,
+            };
+            let position = position.clamp(0.0, last);
             let before = position.floor();
             (before as usize, (before as usize + 1).min(source - 1), position - before)
         })
@@ -64,10 +81,12 @@ mod tests {
         for (rows, columns, to_rows, to_columns) in [(7, 7, 224, 224), (7, 12, 90, 161), (1, 1, 5, 4), (2, 3, 3, 2)] {
             let map = Array2::from_shape_fn((rows, columns), |(row, column)| ((row * 31 + column * 17) % 11) as f32);
             let tensor = Tensor::from_slice(map.as_slice().unwrap()).view([1, 1, rows as i64, columns as i64]);
-            let reference = tensor.upsample_bilinear2d([to_rows as i64, to_columns as i64], false, None, None);
-            let difference =
-                reference.view([-1]) - Tensor::from_slice(enlarge(&map, to_rows, to_columns).as_slice().unwrap());
-            assert!(difference.abs().max().to_kind(Kind::Double).double_value(&[]) < 1e-4);
+            for (alignment, corners) in [(Alignment::Edges, false), (Alignment::Corners, true)] {
+                let reference = tensor.upsample_bilinear2d([to_rows as i64, to_columns as i64], corners, None, None);
+                let enlarged = enlarge_aligned(&map, to_rows, to_columns, alignment);
+                let difference = reference.view([-1]) - Tensor::from_slice(enlarged.as_slice().unwrap());
+                assert!(difference.abs().max().to_kind(Kind::Double).double_value(&[]) < 1e-4, "{alignment:?}");
+            }
         }
     }
 }

@@ -3,19 +3,25 @@
 use std::path::Path;
 
 use image::RgbImage;
-use ndarray::{Array1, Array2};
-use tch::{Device, Kind};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView3, Axis, concatenate};
+use tch::{Device, Kind, Tensor};
 
 use super::ModelError;
 use super::checkpoint::{Model, ModelDescription};
 use super::preprocess::to_input;
+use super::resnet::Resolution;
 use super::tensors::to_rows;
+
+/// Pictures a forward pass where many variants of one are asked for: enough to keep the cores busy, few enough for the
+/// caches.
+const BLENDS_AT_ONCE: usize = 16;
 
 /// A loaded model on its device. One thread owns it: libtorch's tensors can be sent, but not shared.
 #[derive(Debug)]
 pub struct Engine {
     model: Model,
     device: Device,
+    resolution: Resolution,
     class_weights: Array2<f32>,
 }
 
@@ -26,10 +32,28 @@ pub struct Inference {
     pub logits: Array1<f32>,
     /// Softmax of the logits over the model's temperature.
     pub probabilities: Array1<f32>,
-    /// Activations at the tap, (positions, filters); positions run row by row.
+    /// What `layer4` gives, at the engine's resolution.
+    pub layer4: Layer,
+    /// What `layer3` gives, if it was asked for.
+    pub layer3: Option<Layer>,
+}
+
+/// What a stage of the network gives for one picture.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    /// (positions, filters); positions run row by row.
     pub activations: Array2<f32>,
     /// Rows and columns of positions.
     pub grid: (usize, usize),
+}
+
+/// A stage whose activations can be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tap {
+    /// 1/16 of the input size, 256 filters.
+    Layer3,
+    /// 1/32 of the input size (1/16 if atrous), 512 filters.
+    Layer4,
 }
 
 impl Engine {
@@ -41,7 +65,13 @@ impl Engine {
     pub fn load(path: &Path, device: Device) -> Result<Self, ModelError> {
         let model = Model::load(path, device)?;
         let class_weights = to_rows(model.network.class_weights())?;
-        Ok(Self { model, device, class_weights })
+        Ok(Self { model, device, resolution: Resolution::Native, class_weights })
+    }
+
+    /// The same engine with `layer4` read at another resolution. Logits and probabilities stay those of the native one,
+    /// which the network was trained at.
+    pub fn with_resolution(self, resolution: Resolution) -> Self {
+        Self { resolution, ..self }
     }
 
     /// What the model file says of itself.
@@ -59,36 +89,124 @@ impl Engine {
         self.device
     }
 
-    /// Runs the network on prepared pictures, all of one size.
+    /// Runs the network on prepared pictures, all of one size, and gives the activations of all stages from `first` on.
     ///
     /// # Errors
     ///
     /// When libtorch refuses, for want of memory for example.
-    pub fn infer(&self, prepared: &[RgbImage]) -> Result<Vec<Inference>, ModelError> {
+    pub fn infer(&self, prepared: &[RgbImage], first: Tap) -> Result<Vec<Inference>, ModelError> {
         if prepared.is_empty() {
             return Ok(Vec::new());
         }
         let _no_gradients = tch::no_grad_guard();
+        let network = &self.model.network;
         let input = to_input(prepared, &self.model.description.normalisation, self.device)?;
-        let activations = self.model.network.activations(&input)?;
-        let logits = self.model.network.logits(&activations)?;
+        let layer3 = network.layer3(&input)?;
+        let native = network.layer4(&layer3, Resolution::Native)?;
+        let logits = network.logits(&native)?;
+        let layer4 = match self.resolution {
+            Resolution::Native => native,
+            Resolution::Atrous => network.layer4(&layer3, Resolution::Atrous)?,
+        };
         let calibrated = logits.f_div_scalar(self.model.description.temperature)?;
         let probabilities = to_rows(&calibrated.f_softmax(1, Kind::Float)?)?;
         let logits = to_rows(&logits)?;
-        let (_, filters, rows, columns) = activations.size4()?;
-        // (N, C, H, W) -> (N, H W, C): a position's filters side by side, as every explainer reads them.
-        let by_position = activations.f_flatten(2, 3)?.f_transpose(1, 2)?.f_contiguous()?;
-        let grid = (rows.unsigned_abs() as usize, columns.unsigned_abs() as usize);
+        let mut layer4 = Layer::from_batch(&layer4)?.into_iter();
+        let mut layer3 = match first {
+            Tap::Layer3 => Layer::from_batch(&layer3)?,
+            Tap::Layer4 => Vec::new(),
+        }
+        .into_iter();
         let mut answers = Vec::with_capacity(prepared.len());
-        for index in 0..prepared.len() {
-            let activations = to_rows(&by_position.f_get(index as i64)?.f_view([rows * columns, filters])?)?;
+        for (logits, probabilities) in logits.outer_iter().zip(probabilities.outer_iter()) {
             answers.push(Inference {
-                logits: logits.row(index).to_owned(),
-                probabilities: probabilities.row(index).to_owned(),
-                activations,
-                grid,
+                logits: logits.to_owned(),
+                probabilities: probabilities.to_owned(),
+                layer4: layer4.next().expect("as many activations as logits"),
+                layer3: layer3.next(),
             });
         }
         Ok(answers)
+    }
+
+    /// Back-propagates the score w' GAP(A), where A are `layer4`'s activations at the engine's resolution and GAP their mean
+    /// over all positions, to what a stage gave: (positions, filters). With `class_weights` (filters) a row of the fully
+    /// connected layer, that score is the class's logit without its bias.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch refuses.
+    pub fn gradients(
+        &self,
+        tap: Tap,
+        layer: &Layer,
+        class_weights: ArrayView1<f32>,
+    ) -> Result<Array2<f32>, ModelError> {
+        let (rows, columns) = layer.grid;
+        let values: Vec<f32> = layer.activations.iter().copied().collect();
+        let shape = [1, rows as i64, columns as i64, layer.activations.ncols() as i64];
+        let tapped = Tensor::f_from_slice(&values)?.f_view(shape)?.f_permute([0, 3, 1, 2])?.f_to_device(self.device)?;
+        let tapped = tapped.f_set_requires_grad(true)?;
+        let weights: Vec<f32> = class_weights.iter().copied().collect();
+        let weights = Tensor::f_from_slice(&weights)?.f_to_device(self.device)?;
+        let layer4 = match tap {
+            Tap::Layer3 => self.model.network.layer4(&tapped, self.resolution)?,
+            Tap::Layer4 => tapped.shallow_clone(),
+        };
+        let pooled = layer4.f_mean_dim([0i64, 2, 3].as_slice(), false, Kind::Float)?;
+        let gradients = Tensor::f_run_backward(&[pooled.f_dot(&weights)?], &[&tapped], false, false)?;
+        Ok(Layer::from_batch(&gradients[0])?.remove(0).activations)
+    }
+
+    /// Logits (masks, classes) of blends of two prepared pictures, base + mask (picture - base), computed on normalised
+    /// values, as a mask of (masks, rows, columns) in [0, 1] says for every pixel. Without a base it is the mean colour of
+    /// the normalisation.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch refuses.
+    pub fn logits_of_blends(
+        &self,
+        picture: &RgbImage,
+        base: Option<&RgbImage>,
+        masks: ArrayView3<f32>,
+    ) -> Result<Array2<f32>, ModelError> {
+        let _no_gradients = tch::no_grad_guard();
+        let normalisation = &self.model.description.normalisation;
+        let prepare = |picture: &RgbImage| to_input(std::slice::from_ref(picture), normalisation, self.device);
+        let picture = prepare(picture)?;
+        let base = match base {
+            Some(base) => prepare(base)?,
+            None => picture.f_zeros_like()?,
+        };
+        let difference = picture.f_sub(&base)?;
+        let mut logits = Vec::new();
+        for masks in masks.axis_chunks_iter(Axis(0), BLENDS_AT_ONCE) {
+            let (count, rows, columns) = masks.dim();
+            let values: Vec<f32> = masks.iter().copied().collect();
+            let shape = [count as i64, 1, rows as i64, columns as i64];
+            let masks = Tensor::f_from_slice(&values)?.f_view(shape)?.f_to_device(self.device)?;
+            let blends = masks.f_mul(&difference)?.f_add(&base)?;
+            logits.push(to_rows(&self.model.network.logits(&self.model.network.activations(&blends)?)?)?);
+        }
+        let views: Vec<_> = logits.iter().map(|logits: &Array2<f32>| logits.view()).collect();
+        let classes = self.class_weights.nrows();
+        Ok(concatenate(Axis(0), &views).unwrap_or_else(|_| Array2::zeros((0, classes))))
+    }
+}
+
+impl Layer {
+    /// One a picture, from a batch (N, C, H, W).
+    fn from_batch(batch: &Tensor) -> Result<Vec<Self>, ModelError> {
+        let (pictures, filters, rows, columns) = batch.size4()?;
+        // (N, C, H, W) -> (N, H W, C): a position's filters side by side, as every explainer reads them.
+        let by_position = batch.f_flatten(2, 3)?.f_transpose(1, 2)?.f_contiguous()?;
+        let grid = (rows.unsigned_abs() as usize, columns.unsigned_abs() as usize);
+        (0..pictures)
+            .map(|index| {
+                let activations = to_rows(&by_position.f_get(index)?.f_view([rows * columns, filters])?)?;
+                Ok(Self { activations, grid })
+            })
+            .collect()
     }
 }

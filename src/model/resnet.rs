@@ -60,6 +60,18 @@ impl fmt::Display for Stage {
     }
 }
 
+/// How densely `layer4` looks, with the same weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resolution {
+    /// As it was trained: every second position of `layer3`, 7x7 for pictures of 224x224.
+    #[default]
+    Native,
+    /// Atrous (Chen et al. 2018, "DeepLab", section 3.1): every position of `layer3`, the later convolutions dilated by 2
+    /// so that each sees what it was trained to see; 14x14 for pictures of 224x224.
+    Atrous,
+}
+
 /// The network. Shapes are batch, channel, row, column (NCHW).
 ///
 /// It computes in the precision of its input, whatever that of its parameters: pictures in bfloat16 give activations in
@@ -127,7 +139,32 @@ impl ResNet18 {
     ///
     /// When libtorch refuses, for want of memory for example.
     pub fn activations(&self, images: &Tensor) -> Result<Tensor, TchError> {
-        Stage::ALL.into_iter().try_fold(images.shallow_clone(), |x, stage| self.stage(stage, &x, false))
+        self.stage(Stage::Layer4, &self.layer3(images)?, false)
+    }
+
+    /// Activations of `layer3`: from normalised RGB (N, 3, H, W) to (N, 256, H/16, W/16), rounded up.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch refuses, for want of memory for example.
+    pub fn layer3(&self, images: &Tensor) -> Result<Tensor, TchError> {
+        let stages = Stage::ALL.into_iter().filter(|&stage| stage < Stage::Layer4);
+        stages.into_iter().try_fold(images.shallow_clone(), |x, stage| self.stage(stage, &x, false))
+    }
+
+    /// Activations of `layer4` from those of `layer3`, at a resolution.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch refuses.
+    pub fn layer4(&self, layer3: &Tensor, resolution: Resolution) -> Result<Tensor, TchError> {
+        match resolution {
+            Resolution::Native => self.stage(Stage::Layer4, layer3, false),
+            Resolution::Atrous => {
+                let [first, second] = &self.layer4;
+                second.forward_dilated(&first.forward_dilated(layer3, [1, 2])?, [2, 2])
+            }
+        }
     }
 
     /// Runs one stage. With `training`, batch normalisation uses the statistics of the batch and updates its own.
@@ -138,7 +175,7 @@ impl ResNet18 {
     pub fn stage(&self, stage: Stage, x: &Tensor, training: bool) -> Result<Tensor, TchError> {
         let blocks = match stage {
             Stage::Stem => {
-                let x = self.bn1.forward(&convolve(x, &self.conv1, 2)?, training)?.f_relu_()?;
+                let x = self.bn1.forward(&convolve(x, &self.conv1, 2, 1)?, training)?.f_relu_()?;
                 return x.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false);
             }
             Stage::Layer1 => &self.layer1,
@@ -223,12 +260,21 @@ impl BasicBlock {
     }
 
     fn forward(&self, x: &Tensor, training: bool) -> Result<Tensor, TchError> {
-        let y = self.bn1.forward(&convolve(x, &self.conv1, self.stride)?, training)?.f_relu_()?;
-        let y = self.bn2.forward(&convolve(&y, &self.conv2, 1)?, training)?;
+        self.forward_with(x, training, self.stride, [1, 1])
+    }
+
+    /// Without stride, its two convolutions dilated as given.
+    fn forward_dilated(&self, x: &Tensor, dilations: [i64; 2]) -> Result<Tensor, TchError> {
+        self.forward_with(x, false, 1, dilations)
+    }
+
+    fn forward_with(&self, x: &Tensor, training: bool, stride: i64, dilations: [i64; 2]) -> Result<Tensor, TchError> {
+        let y = self.bn1.forward(&convolve(x, &self.conv1, stride, dilations[0])?, training)?.f_relu_()?;
+        let y = self.bn2.forward(&convolve(&y, &self.conv2, 1, dilations[1])?, training)?;
         match &self.downsample {
             None => y.f_add(x)?.f_relu_(),
             Some((convolution, bn)) => {
-                y.f_add(&bn.forward(&convolve(x, convolution, self.stride)?, training)?)?.f_relu_()
+                y.f_add(&bn.forward(&convolve(x, convolution, stride, 1)?, training)?)?.f_relu_()
             }
         }
     }
@@ -281,7 +327,8 @@ impl BatchNorm {
 }
 
 /// Convolution without bias, padded so that stride alone decides the output size.
-fn convolve(x: &Tensor, weight: &Tensor, stride: i64) -> Result<Tensor, TchError> {
-    let padding = (weight.size()[2] - 1) / 2;
-    x.f_conv2d(&weight.f_to_kind(x.f_kind()?)?, None::<&Tensor>, [stride, stride], [padding, padding], [1, 1], 1)
+fn convolve(x: &Tensor, weight: &Tensor, stride: i64, dilation: i64) -> Result<Tensor, TchError> {
+    let padding = dilation * (weight.size()[2] - 1) / 2;
+    let weight = weight.f_to_kind(x.f_kind()?)?;
+    x.f_conv2d(&weight, None::<&Tensor>, [stride, stride], [padding, padding], [dilation, dilation], 1)
 }

@@ -9,7 +9,7 @@ use tch::nn::{self, ModuleT};
 use tch::{Device, Kind, Tensor};
 
 use super::checkpoint::{Model, ModelDescription, load_initial};
-use super::engine::Engine;
+use super::engine::{Engine, Tap};
 use super::preprocess::Normalisation;
 use super::resnet::{ResNet18, Stage};
 use super::weights::Weights;
@@ -289,7 +289,7 @@ fn the_temperature_divides_logits_before_they_become_probabilities() {
         description.temperature = temperature;
         Model::save(&folder.file(), &description, &network).unwrap();
         let engine = Engine::load(&folder.file(), Device::Cpu).unwrap();
-        engine.infer(std::slice::from_ref(&picture)).unwrap().pop().unwrap()
+        engine.infer(std::slice::from_ref(&picture), Tap::Layer4).unwrap().pop().unwrap()
     };
     let (plain, calibrated) = (answer(1.0), answer(2.5));
     assert_eq!(plain.logits, calibrated.logits);

@@ -30,6 +30,33 @@ pub enum PcaError {
     Solver(String),
 }
 
+/// How many principal components are kept.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Components {
+    /// This many, at least 1, or as many as there are.
+    Count(usize),
+    /// As few as capture at least this share of the variance, in (0, 1].
+    Variance(f64),
+}
+
+impl Components {
+    /// How many of the variances, which fall, are kept.
+    fn kept(self, variances: impl Iterator<Item = f64>, total_variance: f64) -> usize {
+        match self {
+            Self::Count(count) => variances.take(count).count(),
+            Self::Variance(share) => {
+                let mut captured = 0.0;
+                let is_short = |variance: &f64| {
+                    let is_short = captured < share * total_variance;
+                    captured += variance;
+                    is_short
+                };
+                variances.take_while(is_short).count()
+            }
+        }
+    }
+}
+
 /// The leading principal directions of a set of activations.
 #[derive(Debug, Clone)]
 pub struct Basis {
@@ -44,15 +71,15 @@ pub struct Basis {
     pub total_variance: f64,
 }
 
-/// Fits `components` directions to activations (positions, filters).
+/// Fits the leading directions to activations (positions, filters).
 ///
 /// Activations without variance (constant, or of a single position) have a basis without directions.
 ///
 /// # Errors
 ///
-/// When there is no activation, one is not finite, or `components` is 0.
-pub fn fit(activations: ArrayView2<f32>, components: usize) -> Result<Basis, PcaError> {
-    if components == 0 {
+/// When there is no activation, one is not finite, or no component is asked for.
+pub fn fit(activations: ArrayView2<f32>, components: Components) -> Result<Basis, PcaError> {
+    if components == Components::Count(0) {
         return Err(PcaError::NoComponents);
     }
     if activations.is_empty() {
@@ -73,7 +100,7 @@ pub fn fit(activations: ArrayView2<f32>, components: usize) -> Result<Basis, Pca
     let rounding = mean.dot(&mean) * activations.nrows() as f64 * ROUNDING_VARIANCE;
     let floor = (largest * RANK_TOLERANCE).max(rounding);
     let rank = eigenvalues.iter().filter(|&&value| value > floor).count();
-    let kept = components.min(rank);
+    let kept = components.kept(eigenvalues.iter().rev().copied().take(rank), total_variance);
 
     let first = eigenvalues.len() - kept;
     let variances: Array1<f64> = eigenvalues.slice(s![first..]).iter().rev().copied().collect();
@@ -106,6 +133,7 @@ mod tests {
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
+    use super::Components::{Count, Variance};
     use super::*;
 
     /// Activations like a network's: rectified, correlated, a few strong directions.
@@ -136,7 +164,7 @@ mod tests {
     fn gram_route_equals_covariance_route() {
         for (seed, components) in [(1, 1), (2, 6), (3, 19), (4, 48)] {
             let activations = activations(49, 128, seed);
-            let basis = fit(activations.view(), components).unwrap();
+            let basis = fit(activations.view(), Count(components)).unwrap();
             let (projector, captured) = projector_by_covariance(&activations, components);
             assert!(largest_difference(&basis.directions.dot(&basis.directions.t()), &projector) < 1e-9);
             assert!((basis.captured_variance() - captured).abs() < 1e-12);
@@ -145,7 +173,7 @@ mod tests {
 
     #[test]
     fn directions_are_orthonormal_and_sorted() {
-        let basis = fit(activations(49, 512, 5).view(), 19).unwrap();
+        let basis = fit(activations(49, 512, 5).view(), Count(19)).unwrap();
         assert!(largest_difference(&basis.directions.t().dot(&basis.directions), &Array2::eye(19)) < 1e-9);
         assert!(basis.variances.iter().rev().is_sorted());
     }
@@ -153,11 +181,23 @@ mod tests {
     #[test]
     fn captured_variance_grows_to_one_at_full_rank() {
         let activations = activations(49, 512, 6);
-        let captured: Vec<f64> =
-            (1..=60).map(|components| fit(activations.view(), components).unwrap().captured_variance()).collect();
+        let captured: Vec<f64> = (1..=60)
+            .map(|components| fit(activations.view(), Count(components)).unwrap().captured_variance())
+            .collect();
         assert!(captured.is_sorted());
         assert!(captured[0] > 0.0 && captured[46] < 1.0 - 1e-6);
         assert!((captured[47] - 1.0).abs() < 1e-12 && captured[59] == captured[47]);
+    }
+
+    #[test]
+    fn as_few_components_are_kept_as_the_variance_asks_for() {
+        let activations = activations(49, 512, 10);
+        for share in [0.01, 0.5, 0.9, 0.99, 1.0] {
+            let kept = fit(activations.view(), Variance(share)).unwrap();
+            let fewer = fit(activations.view(), Count(kept.components() - 1));
+            assert!(kept.captured_variance() > share - 1e-12, "{share}");
+            assert!(fewer.map_or(0.0, |basis| basis.captured_variance()) < share, "{share}");
+        }
     }
 
     #[test]
@@ -171,7 +211,7 @@ mod tests {
             );
         let cases = [Array2::zeros((49, 64)), Array2::from_elem((49, 64), 0.1f32), rounded, activations(1, 64, 7)];
         for constant in cases {
-            let basis = fit(constant.view(), 19).unwrap();
+            let basis = fit(constant.view(), Count(19)).unwrap();
             assert_eq!((basis.components(), basis.captured_variance()), (0, 1.0));
             assert_eq!(basis.reduce(Array1::ones(64).view()), Array1::<f64>::zeros(64));
         }
@@ -181,10 +221,10 @@ mod tests {
     fn what_has_no_components_is_an_error() {
         let mut broken = activations(49, 64, 8);
         broken[[3, 4]] = f32::NAN;
-        assert_eq!(fit(broken.view(), 19).unwrap_err(), PcaError::NotFinite);
+        assert_eq!(fit(broken.view(), Count(19)).unwrap_err(), PcaError::NotFinite);
         broken[[3, 4]] = f32::INFINITY;
-        assert_eq!(fit(broken.view(), 19).unwrap_err(), PcaError::NotFinite);
-        assert_eq!(fit(Array2::zeros((0, 64)).view(), 19).unwrap_err(), PcaError::Empty);
-        assert_eq!(fit(activations(49, 64, 9).view(), 0).unwrap_err(), PcaError::NoComponents);
+        assert_eq!(fit(broken.view(), Count(19)).unwrap_err(), PcaError::NotFinite);
+        assert_eq!(fit(Array2::zeros((0, 64)).view(), Count(19)).unwrap_err(), PcaError::Empty);
+        assert_eq!(fit(activations(49, 64, 9).view(), Count(0)).unwrap_err(), PcaError::NoComponents);
     }
 }

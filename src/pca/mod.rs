@@ -2,4 +2,4 @@
 
 pub mod fit;
 
-pub use fit::{Basis, PcaError, fit};
+pub use fit::{Basis, Components, PcaError, fit};

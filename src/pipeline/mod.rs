@@ -19,10 +19,11 @@ use std::time::Instant;
 
 use crossbeam_channel::bounded;
 
-use crate::analyse::{AnalyseError, Analyser};
+use crate::analyse::Analyser;
 use crate::capture::{CaptureError, OpenOptions, Policy, SourceInfo, SourceSpec};
 use crate::draw::Annotator;
 use crate::exit_code::ExitCode;
+use crate::explain::ExplainError;
 use crate::shutdown::Shutdown;
 use crate::sinks::{Sink, SinkError};
 use feed::{Feed, feed};
@@ -79,7 +80,7 @@ pub enum Problem {
         /// Index of the frame.
         frame: u64,
         /// What happened.
-        error: AnalyseError,
+        error: ExplainError,
     },
     /// An output.
     #[error(transparent)]

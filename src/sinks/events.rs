@@ -125,6 +125,13 @@ struct BoxEvent<'a> {
 #[derive(Serialize)]
 struct CamEvent {
     method: &'static str,
+    #[serde(flatten)]
+    reduction: Option<ReductionEvent>,
+}
+
+/// Of methods with principal components.
+#[derive(Serialize)]
+struct ReductionEvent {
     components: usize,
     captured_variance: f64,
     /// The basis is fitted to each frame, so it is always new.
@@ -158,10 +165,12 @@ impl<'a> Event<'a> {
             probabilities: Probabilities(classes, &analysis.probabilities),
             boxes: boxes.collect(),
             cam: CamEvent {
-                method: "haycam",
-                components: analysis.cam.components,
-                captured_variance: rounded(analysis.cam.captured_variance, 4),
-                basis_age_frames: 0,
+                method: analysis.cam.method.name(),
+                reduction: analysis.cam.reduction.map(|reduction| ReductionEvent {
+                    components: reduction.components,
+                    captured_variance: rounded(reduction.captured_variance, 4),
+                    basis_age_frames: 0,
+                }),
             },
             latency_ms: LatencyEvent {
                 decode: millis(frame.decode_time),

@@ -1,0 +1,83 @@
+//! HayCAM as this program refines it. Each difference from [`HayCam`](super::HayCam) is a switch of its own:
+//!
+//! * **non-negative class weights**: what speaks against the class is set to zero before anything else, as LayerCAM does
+//!   with gradients. Where labels were smoothed in training, negative weights otherwise eat holes into the map;
+//! * **read at `layer3`**, which has four times as many positions as `layer4`: the score that the class weights make of
+//!   `layer4` is back-propagated, and each activation counts with the gradient at its own place, the positive part of it
+//!   if weights are non-negative (LayerCAM; Jiang et al. 2021, equation 6);
+//! * **components by explained variance** rather than by number;
+//! * **not centred**: the mean of each filter is added again after the reduction, so that a face that fills the picture is
+//!   not taken for its background.
+//!
+//! With X = A - 1 mu', the basis V, and the gradients G (all positions, filters), the map is
+//!
+//! m_p = sum over c of relu(G_pc) (X V V' + 1 mu')_pc.
+//!
+//! What each switch is worth and costs is in `docs/explainers.md`.
+
+use ndarray::{Array1, Array2, ArrayView2, Axis};
+
+use super::{ClassActivationMap, Evidence, ExplainError, Explainer, Needs, Reduction};
+use crate::model::engine::Tap;
+use crate::pca::{self, Basis, Components, PcaError};
+
+/// Share of the variance that `--components auto` keeps; the best on the validation set.
+pub const AUTO_COMPONENTS: Components = Components::Variance(0.7);
+
+/// The method with its switches.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HayCamRefined {
+    /// The stage whose activations are reduced.
+    pub tap: Tap,
+    /// Whether negative class weights, and negative gradients, are set to zero.
+    pub non_negative: bool,
+    /// Principal components to keep.
+    pub components: Components,
+    /// Whether the mean of each filter is left out of the map.
+    pub centred: bool,
+}
+
+impl Default for HayCamRefined {
+    fn default() -> Self {
+        Self { tap: Tap::Layer3, non_negative: true, components: AUTO_COMPONENTS, centred: false }
+    }
+}
+
+impl Explainer for HayCamRefined {
+    fn needs(&self) -> Needs {
+        match self.tap {
+            Tap::Layer3 => Needs::Layer3,
+            Tap::Layer4 => Needs::Gradients,
+        }
+    }
+
+    fn explain(&self, evidence: &Evidence) -> Result<ClassActivationMap, ExplainError> {
+        let mut class_weights = evidence.class_weights().to_owned();
+        if self.non_negative {
+            class_weights.mapv_inplace(|weight| weight.max(0.0));
+        }
+        let (layer, mut gradients) = match self.tap {
+            Tap::Layer3 => evidence.layer3(class_weights.view())?,
+            Tap::Layer4 => (&evidence.inference.layer4, evidence.gradients_of(class_weights.view())?),
+        };
+        if self.non_negative {
+            gradients.mapv_inplace(|gradient| gradient.max(0.0));
+        }
+        let (values, basis) = self.reduce(layer.activations.view(), &gradients)?;
+        let reduction = Reduction { components: basis.components(), captured_variance: basis.captured_variance() };
+        Ok(ClassActivationMap { reduction: Some(reduction), ..ClassActivationMap::on_grid(values, layer.grid) })
+    }
+}
+
+impl HayCamRefined {
+    fn reduce(&self, activations: ArrayView2<f32>, gradients: &Array2<f32>) -> Result<(Array1<f32>, Basis), PcaError> {
+        let basis = pca::fit(activations, self.components)?;
+        let scores = (activations.mapv(f64::from) - &basis.mean).dot(&basis.directions);
+        let mut reduced = scores.dot(&basis.directions.t());
+        if !self.centred {
+            reduced += &basis.mean;
+        }
+        let values = (reduced * gradients.mapv(f64::from)).sum_axis(Axis(1));
+        Ok((values.mapv(|value| value as f32), basis))
+    }
+}
