@@ -4,9 +4,10 @@ use std::ops::ControlFlow;
 
 use crate::cli::EvaluateArgs;
 use crate::config::{available_threads, shipped_model};
+use crate::evaluate::classification::report::{self, Findings, text};
+use crate::evaluate::classification::summary::Summary;
 use crate::evaluate::classification::{Options, evaluate};
-use crate::evaluate::report::{Findings, ReportFolder, text};
-use crate::evaluate::summary::Summary;
+use crate::evaluate::report::ReportFolder;
 use crate::exit_code::ExitCode;
 use crate::model::device;
 use crate::model::engine::Engine;
@@ -23,8 +24,9 @@ pub fn run(args: &EvaluateArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode>
     threads::size_pools(args.model.threads);
     let path = args.model.model.clone().unwrap_or_else(shipped_model);
     let engine = Engine::load(&path, device::resolve(args.model.device)?)?;
+    let class_folders: Vec<_> = engine.description().classes.iter().map(|class| args.data.join(class)).collect();
     let folder = match &args.report {
-        Some(report) => Some(ReportFolder::prepare(report, &args.data, &engine.description().classes)?),
+        Some(report) => Some(ReportFolder::prepare(report, &class_folders)?),
         None => None,
     };
     let options =
@@ -50,7 +52,7 @@ pub fn run(args: &EvaluateArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode>
     // First the figures: they are not lost if the report cannot be written.
     let code = super::print(text::write(&evaluation, &summary).as_bytes())?;
     if let Some(folder) = folder {
-        folder.write(Findings { model: &path, evaluation: &evaluation, summary: &summary })?;
+        report::write(&folder, Findings { model: &path, evaluation: &evaluation, summary: &summary })?;
     }
     Ok(code)
 }
