@@ -2,6 +2,7 @@
 
 use crate::dataset::DatasetError;
 use crate::exit_code::ExitCode;
+use crate::explain::ExplainError;
 use crate::model::ModelError;
 
 /// Why an evaluation ended without an answer.
@@ -16,6 +17,9 @@ pub enum EvaluateError {
     /// The network.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The maps.
+    #[error(transparent)]
+    Explain(#[from] ExplainError),
 }
 
 impl EvaluateError {
@@ -25,6 +29,7 @@ impl EvaluateError {
             Self::Interrupted => ExitCode::Interrupted,
             Self::Dataset(error) => error.exit_code(),
             Self::Model(error) => error.exit_code(),
+            Self::Explain(error) => error.exit_code(),
         }
     }
 }

@@ -50,7 +50,12 @@ pub struct AnnotatedPicture {
 impl VocDataset {
     /// Whether `folder` is laid out like this: both subfolders exist.
     pub fn is_voc(folder: &Path) -> bool {
-        folder.join(IMAGES).is_dir() && folder.join(ANNOTATIONS).is_dir()
+        Self::subfolders(folder).iter().all(|subfolder| subfolder.is_dir())
+    }
+
+    /// The subfolders of a folder that is laid out like this.
+    pub fn subfolders(folder: &Path) -> [PathBuf; 2] {
+        [IMAGES, ANNOTATIONS].map(|name| folder.join(name))
     }
 
     /// Pairs the pictures in `folder` with their annotations and reads these; the pictures themselves are not opened.
