@@ -5,12 +5,13 @@ Why: a test that computes a formula a second time repeats its author's reading o
 from the Python package grad-cam 1.5.7 (https://github.com/jacobgil/pytorch-grad-cam), run as its users run it, on small
 heads over random activations and on the shipped model. `tests/golden/README.md` says what that package computes.
 
-Usage: make_golden.py [--out DIR]   (needs the packages in golden-requirements.txt; about two minutes on one core)
+Usage: make_golden.py [--out DIR]   (needs the packages in golden-requirements.txt; about ten minutes on one core)
 
 The maps are kept as they leave `get_cam_image`: before the package cuts negative values, divides by 1e-7 + maximum and
 resizes to the picture. EigenCAM's is `get_2d_projection`; it knows no class, and its sign is arbitrary.
-Every random number has a fixed seed, and everything runs on one core: a second run writes the same bytes. On another
-processor the last digits of the pictured maps may differ, since the network's sums are then taken in another order.
+Everything is computed in double precision: AblationCAM takes logits from each other that hardly differ, and with a network
+in single precision its maps are off by 4e-5. Every random number has a fixed seed, and everything runs on one core: a
+second run writes the same bytes. On another processor the last digits of the sample's maps may differ.
 """
 import argparse
 import json
@@ -121,17 +122,18 @@ def sample(picture_path):
     """The shipped model on a picture of its input's size, which is written to `picture_path`."""
     with safe_open(MODEL, "pt") as file:
         description = json.loads(file.metadata()["maskwatch"])
-        parameters = {name: file.get_tensor(name).float() for name in file.keys()}
+        parameters = {name: file.get_tensor(name).double() for name in file.keys()}
     classes, side = description["classes"], description["input_size"]
-    model = torchvision.models.resnet18(num_classes=len(classes))
+    model = torchvision.models.resnet18(num_classes=len(classes)).double()
     missing, unexpected = model.load_state_dict(parameters, strict=False)
     if unexpected or any(not name.endswith("num_batches_tracked") for name in missing):
         raise SystemExit(f"{MODEL} is not a ResNet18 in torchvision's naming: {missing} {unexpected}")
     model.eval()
     picture = Image.open(PICTURE).convert("RGB").resize((side, side), Image.BILINEAR)
     picture.save(picture_path, optimize=True)
-    mean, std = (torch.tensor(description["normalisation"][key]).view(3, 1, 1) for key in ("mean", "std"))
-    tensor = ((torch.from_numpy(np.array(picture)).permute(2, 0, 1) / 255 - mean) / std)[None]
+    mean, std = (torch.tensor(description["normalisation"][key], dtype=torch.float64).view(3, 1, 1)
+                 for key in ("mean", "std"))
+    tensor = ((torch.from_numpy(np.array(picture)).permute(2, 0, 1).double() / 255 - mean) / std)[None]
     with torch.no_grad():
         logits = model(tensor)[0].numpy()
     print(dict(zip(classes, logits.tolist())))
