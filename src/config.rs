@@ -1,5 +1,7 @@
 //! From what was typed to what is run: checked once, here.
 
+pub mod explain;
+
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
