@@ -140,6 +140,9 @@ fn the_refined_method_with_all_components_is_layer_cam() {
     let expected = (gradients.mapv(|gradient| gradient.max(0.0)) * &layer3.activations).sum_axis(Axis(1));
     let expected = expected.into_shape_with_order(layer3.grid).unwrap();
     assert!(difference(&normalise(&refined(Tap::Layer3, false)), &normalise(&expected)) < 1e-4);
+    // The head answers every score with the same gradients.
+    let at_layer3 = map(&head, &inference, Method::LayerCamLayer3, MethodSettings::default(), 1);
+    assert!(difference(&normalise(&at_layer3), &normalise(&expected)) < 1e-5);
 }
 
 #[test]
