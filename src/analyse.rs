@@ -1,11 +1,13 @@
-//! From frames to findings: classify, explain, box. What the inference stage does.
+//! From frames to findings: classify, explain, box. What the inference stage does; [`comparison`] asks several methods.
+
+pub mod comparison;
 
 use std::time::{Duration, Instant};
 
 use image::RgbImage;
 use ndarray::{Array1, Array2};
 
-use crate::boxes::{self, Threshold};
+use crate::boxes::{self, HotBox, Threshold};
 use crate::explain::normalise::{enlarge, normalise};
 use crate::explain::{Evidence, ExplainError, Explainer, GradientSource, Method, MethodSettings, Reduction};
 use crate::geometry::Rect;
@@ -54,6 +56,14 @@ pub struct Detection {
     pub score: f32,
     /// Index of its class.
     pub label: usize,
+}
+
+impl Detection {
+    /// A box found in the heat map of a picture, in that picture.
+    fn new(found: HotBox, heat: &Array2<f32>, picture: &RgbImage, label: usize) -> Self {
+        let heat_size = (heat.ncols() as u32, heat.nrows() as u32);
+        Self { rect: found.rect.scaled(heat_size, picture.dimensions()), score: found.score, label }
+    }
 }
 
 /// Facts about a class activation map.
@@ -130,14 +140,7 @@ impl Analyser {
             boxes = boxes::find(&heat, self.settings.threshold);
             boxes.retain(|found| self.settings.all_boxes || found.holds_peak);
         }
-        let boxes = boxes
-            .into_iter()
-            .map(|found| Detection {
-                rect: found.rect.scaled((side, side), picture.dimensions()),
-                score: found.score,
-                label,
-            })
-            .collect();
+        let boxes = boxes.into_iter().map(|found| Detection::new(found, &heat, picture, label)).collect();
         Ok(Analysis {
             label,
             confidence: inference.probabilities[label],

@@ -59,6 +59,7 @@ pub fn default_threshold(method: Method, resolution: Resolution) -> Threshold {
         Method::Cam | Method::GradCam | Method::XGradCam => (0.4, 0.35),
         Method::GradCamPlusPlus => (0.45, 0.4),
         Method::LayerCam => (0.45, 0.45),
+        Method::LayerCamLayer3 => (0.15, 0.35),
         Method::EigenCam => (0.3, 0.3),
         Method::ScoreCam => (0.4, 0.4),
         Method::AblationCam => (0.4, 0.4),

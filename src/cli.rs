@@ -1,9 +1,13 @@
 //! The command line.
 
 mod evaluate;
+mod explain;
+mod methods;
 mod train;
 
-pub use evaluate::{BoxesArgs, EvaluateArgs, GradientsArg, MethodList};
+pub use evaluate::{BoxesArgs, EvaluateArgs};
+pub use explain::ExplainArgs;
+pub use methods::{GradientsArg, Methods};
 pub use train::TrainArgs;
 
 use std::path::PathBuf;
@@ -51,6 +55,22 @@ Examples:
   maskwatch train data --freeze-until none --stage-decay 0.3 --augmentation robust --label-smoothing 0.1
   maskwatch train data --init resnet18.safetensors --resume";
 
+const EXPLAIN_HELP: &str = "\
+Show where several methods see the evidence for a class, picture by picture
+
+For each picture a figure is drawn (STEM.explain.png): the input with what it is taken for, and for each method its \
+class activation map, the map over the picture, and the box that follows from it. A picture that cannot be read is \
+told, and the others go on.";
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  maskwatch explain photo.jpg
+  maskwatch explain photos/ --out figures/ --methods haycam,haycam-refined,gradcam++
+  maskwatch explain photo.jpg --class no_mask --out why_not.png
+  maskwatch explain photo.jpg --json | jq '.methods[] | {method, boxes}'
+
+Exit codes: 0 done, 1 failed while running, 2 wrong usage, 3 a picture could not be read, 130 interrupted.";
+
 /// A real-time mask detector for video streams that shows why: ResNet18 and HayCAM class activation maps.
 #[derive(Debug, Parser)]
 #[command(name = "maskwatch", version, arg_required_else_help = true, max_term_width = 120)]
@@ -76,6 +96,9 @@ pub enum Command {
     /// Measure a model on labelled pictures
     #[command(long_about = evaluate::HELP, after_help = evaluate::EXAMPLES)]
     Evaluate(EvaluateArgs),
+    /// Show where several methods see the evidence for a class, picture by picture
+    #[command(long_about = EXPLAIN_HELP, after_help = EXPLAIN_EXAMPLES)]
+    Explain(ExplainArgs),
     /// Check what works on this machine, and say what to do about what does not
     Doctor(ModelArgs),
     /// Print a completion script for a shell

@@ -1,6 +1,7 @@
 //! From what was typed to what is run: checked once, here.
 
 pub mod evaluate;
+pub mod explain;
 
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;

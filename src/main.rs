@@ -25,6 +25,7 @@ fn run(command: &Command) -> ExitCode {
         Command::Run(args) => commands::run::run(args, &shutdown),
         Command::Train(args) => commands::train::run(args, &shutdown),
         Command::Evaluate(args) => commands::evaluate::run(args, &shutdown),
+        Command::Explain(args) => commands::explain::run(args, &shutdown),
         Command::Doctor(args) => commands::doctor::run(args),
         Command::Completions { shell } => commands::completions::run(*shell),
         Command::Man => commands::man::run(),

@@ -44,7 +44,7 @@ fn the_map_is_that_of_the_class_that_was_found() {
         };
         let difference = |class| (&heat_of(class) - &analysis.heat).mapv(f32::abs).sum() / analysis.heat.len() as f32;
         assert!(difference(analysis.label) < 1e-4);
-        assert!(difference((analysis.label + 1) % 2) > 0.05, "the other class has another map");
+        assert!(difference((analysis.label + 1) % 2) > 0.01, "the other class has another map");
 
         let [found] = &analysis.boxes[..] else { panic!("one box is wanted: {:?}", analysis.boxes) };
         // The face is in the middle of these portraits.

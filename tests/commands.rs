@@ -40,7 +40,7 @@ fn completions_and_manual_are_printed() {
 
 #[test]
 fn help_has_examples() {
-    for command in ["run", "train", "evaluate"] {
+    for command in ["run", "train", "evaluate", "explain"] {
         let help = maskwatch([command, "--help"]).ok().stdout;
         assert!(help.contains("Examples:") && help.contains(&format!("maskwatch {command} ")), "{help}");
     }

@@ -1,12 +1,10 @@
 //! `maskwatch evaluate`.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use super::{ExplanationArgs, ModelArgs, ProgressArg, ResolutionArg, at_least_one};
-use crate::explain::{GradientSource, Method};
+use super::{ExplanationArgs, GradientsArg, Methods, ModelArgs, ProgressArg, ResolutionArg, at_least_one};
 
 /// The long description.
 pub const HELP: &str = "\
@@ -64,10 +62,10 @@ pub struct EvaluateArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Annotated boxes")]
 pub struct BoxesArgs {
-    /// Methods to compare, separated by commas, or all [default: all but scorecam and occlusion, which take 512 and 49 more
-    /// forward passes a map]
+    /// Methods to compare, in this order, or all [default: all that need no further forward passes]. A map costs scorecam
+    /// 512 passes and occlusion 49, each some 10 ms on a common processor
     #[arg(long, value_name = "NAME,...|all")]
-    pub methods: Option<MethodList>,
+    pub methods: Option<Methods>,
 
     /// How densely layer4 looks, for all methods alike [default: atrous]
     #[arg(long, value_enum)]
@@ -90,59 +88,4 @@ pub struct BoxesArgs {
     /// How maps are made.
     #[command(flatten)]
     pub explanation: ExplanationArgs,
-}
-
-/// Where gradients at `layer4` come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum GradientsArg {
-    /// Worked out from the class weights
-    ClosedForm,
-    /// Back-propagated by libtorch
-    Autograd,
-}
-
-impl From<GradientsArg> for GradientSource {
-    fn from(gradients: GradientsArg) -> Self {
-        match gradients {
-            GradientsArg::ClosedForm => Self::ClosedForm,
-            GradientsArg::Autograd => Self::Autograd,
-        }
-    }
-}
-
-/// Methods in the order they were named, each once; at least one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MethodList(pub Vec<Method>);
-
-impl FromStr for MethodList {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "all" {
-            return Ok(Self(Method::ALL.to_vec()));
-        }
-        let mut methods = Vec::new();
-        for name in text.split(',') {
-            let method = name.trim().parse()?;
-            if !methods.contains(&method) {
-                methods.push(method);
-            }
-        }
-        Ok(Self(methods))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn methods_are_named_once_each_or_all_together() {
-        let list = |text: &str| text.parse().map(|MethodList(methods)| methods);
-        assert_eq!(list("haycam,cam,haycam"), Ok(vec![Method::HayCam, Method::Cam]));
-        assert_eq!(list("all"), Ok(Method::ALL.to_vec()));
-        for text in ["", "cam,", "camm", "all,cam"] {
-            assert!(list(text).is_err(), "{text}");
-        }
-    }
 }

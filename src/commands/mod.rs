@@ -3,6 +3,7 @@
 pub mod completions;
 pub mod doctor;
 pub mod evaluate;
+pub mod explain;
 pub mod man;
 pub mod run;
 pub mod train;

@@ -4,11 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::{ConfigError, UsageError, available_threads};
 use crate::boxes::default_threshold;
-use crate::cli::{BoxesArgs, ClassWeightsArg, EvaluateArgs, LayerArg, MethodList, ResolutionArg};
+use crate::cli::{BoxesArgs, ClassWeightsArg, EvaluateArgs, LayerArg, Methods, ResolutionArg};
 use crate::dataset::voc::VocDataset;
 use crate::evaluate::classification::Options;
 use crate::evaluate::localisation::{Choice, Extent, Settings};
-use crate::explain::{Method, Needs};
 use crate::model::resnet::Resolution;
 
 const BATCH_SIZE: usize = 32;
@@ -74,13 +73,7 @@ impl BoxesConfig {
     fn new(args: &BoxesArgs, loader_threads: usize) -> Self {
         let resolution = args.resolution.unwrap_or(ResolutionArg::Atrous).into();
         let method_settings = args.explanation.method_settings();
-        let methods = match &args.methods {
-            Some(MethodList(methods)) => methods.clone(),
-            None => {
-                let is_quick = |method: &Method| method.explainer(method_settings).needs() != Needs::Network;
-                Method::ALL.into_iter().filter(is_quick).collect()
-            }
-        };
+        let Methods(methods) = args.methods.clone().unwrap_or_default();
         let with_threshold = |method| Choice {
             method,
             threshold: args.explanation.threshold.unwrap_or_else(|| default_threshold(method, resolution)),

@@ -45,12 +45,17 @@ impl Font {
     pub fn draw_tag(&self, picture: &mut RgbImage, text: &str, text_px: f32, place: (u32, u32), colour: Rgb) {
         let (width, height) = self.tag_size(text, text_px);
         fill(picture, Rect { x: place.0, y: place.1, width, height }, colour);
-        let ink = text_colour(colour);
         let margin = text_px * MARGIN;
+        let corner = (place.0 as f32 + margin, place.1 as f32 + margin);
+        self.draw_text(picture, text, text_px, corner, text_colour(colour));
+    }
+
+    /// Draws text, its upper left corner at `place`, over what is there; what lies beyond the picture is cut off.
+    pub fn draw_text(&self, picture: &mut RgbImage, text: &str, text_px: f32, place: (f32, f32), ink: Rgb) {
         let (glyphs, _) = self.lay_out(text, text_px);
         for mut glyph in glyphs {
-            glyph.position.x += place.0 as f32 + margin;
-            glyph.position.y += place.1 as f32 + margin;
+            glyph.position.x += place.0;
+            glyph.position.y += place.1;
             let Some(outlined) = self.0.outline_glyph(glyph) else { continue };
             let corner = outlined.px_bounds().min;
             outlined.draw(|x, y, coverage| {
@@ -71,6 +76,30 @@ impl Font {
         ((width + 2.0 * margin).ceil() as u32, (text_px + 2.0 * margin).ceil() as u32)
     }
 
+    /// Width of a text in pixels.
+    pub fn text_width(&self, text: &str, text_px: f32) -> f32 {
+        self.lay_out(text, text_px).1
+    }
+
+    /// The text and its height so that its tag is at most `width_px` wide: smaller first, down to the lower of the two
+    /// heights, then with its middle left out.
+    pub fn fit_tag(&self, text: &str, (smallest_px, largest_px): (f32, f32), width_px: u32) -> (f32, String) {
+        let fits = |text: &str, text_px: f32| self.tag_size(text, text_px).0 <= width_px;
+        let mut text_px = largest_px;
+        while text_px > smallest_px && !fits(text, text_px) {
+            text_px -= 0.5;
+        }
+        let characters: Vec<char> = text.chars().collect();
+        let mut kept = characters.len();
+        let mut shown = text.to_owned();
+        while kept > 2 && !fits(&shown, text_px) {
+            kept -= 1;
+            let (head, tail) = (kept.div_ceil(2), kept / 2);
+            shown = characters[..head].iter().chain(&['…']).chain(&characters[characters.len() - tail..]).collect();
+        }
+        (text_px, shown)
+    }
+
     /// Glyphs of one line of text whose upper left corner is the origin, and its width.
     fn lay_out(&self, text: &str, text_px: f32) -> (Vec<Glyph>, f32) {
         let font = self.0.as_scaled(PxScale::from(text_px));
@@ -85,5 +114,20 @@ impl Font {
             x += font.h_advance(id);
         }
         (glyphs, x)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fitted_tags_keep_both_ends_of_a_name() {
+        let font = Font::bundled().unwrap();
+        let name = format!("kaggle12k_{}_end.jpg", "é".repeat(80));
+        let (text_px, text) = font.fit_tag(&name, (11.0, 17.0), 220);
+        assert!(text_px == 11.0 && font.tag_size(&text, text_px).0 <= 220);
+        assert!(text.starts_with("kaggle") && text.ends_with("end.jpg") && text.contains('…'), "{text}");
+        assert_eq!(font.fit_tag("short", (11.0, 17.0), 220), (17.0, "short".to_owned()));
     }
 }

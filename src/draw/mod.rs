@@ -1,5 +1,6 @@
 //! Annotating a frame: the heat map blended over it, boxes, labels.
 
+pub mod figure;
 mod heat;
 mod label;
 pub mod palette;

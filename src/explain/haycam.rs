@@ -108,7 +108,6 @@ mod tests {
 
     use super::*;
 
-    const GRID: (usize, usize) = (7, 7);
     const FILTERS: usize = 512;
 
     fn random(rows: usize, columns: usize, low: f32, seed: u64) -> Array2<f32> {

@@ -14,6 +14,7 @@ use super::occlusion::Occlusion;
 use super::score_cam::ScoreCam;
 use super::x_grad_cam::XGradCam;
 use super::{Explainer, HayCamRefined};
+use crate::model::engine::Tap;
 use crate::pca::Components;
 
 /// A method to choose.
@@ -27,8 +28,10 @@ pub enum Method {
     GradCamPlusPlus,
     /// [`XGradCam`].
     XGradCam,
-    /// [`LayerCam`].
+    /// [`LayerCam`] at `layer4`.
     LayerCam,
+    /// [`LayerCam`] at `layer3`, where [`HayCamRefined`] reads.
+    LayerCamLayer3,
     /// [`EigenCam`].
     EigenCam,
     /// [`ScoreCam`].
@@ -58,12 +61,13 @@ pub struct MethodSettings {
 
 impl Method {
     /// Every method, in the order of tables; other readings of the paper's algorithm are left out.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Cam,
         Self::GradCam,
         Self::GradCamPlusPlus,
         Self::XGradCam,
         Self::LayerCam,
+        Self::LayerCamLayer3,
         Self::EigenCam,
         Self::ScoreCam,
         Self::AblationCam,
@@ -83,6 +87,7 @@ impl Method {
             Self::GradCamPlusPlus => "gradcam++",
             Self::XGradCam => "xgradcam",
             Self::LayerCam => "layercam",
+            Self::LayerCamLayer3 => "layercam-layer3",
             Self::EigenCam => "eigencam",
             Self::ScoreCam => "scorecam",
             Self::AblationCam => "ablationcam",
@@ -102,6 +107,7 @@ impl Method {
             Self::GradCamPlusPlus => "GradCAM++",
             Self::XGradCam => "XGradCAM",
             Self::LayerCam => "LayerCAM",
+            Self::LayerCamLayer3 => "LayerCAM at layer3",
             Self::EigenCam => "EigenCAM",
             Self::ScoreCam => "ScoreCAM",
             Self::AblationCam => "AblationCAM",
@@ -129,7 +135,8 @@ impl Method {
             Self::GradCam => Box::new(GradCam),
             Self::GradCamPlusPlus => Box::new(GradCamPlusPlus),
             Self::XGradCam => Box::new(XGradCam),
-            Self::LayerCam => Box::new(LayerCam),
+            Self::LayerCam => Box::new(LayerCam { tap: Tap::Layer4 }),
+            Self::LayerCamLayer3 => Box::new(LayerCam { tap: Tap::Layer3 }),
             Self::EigenCam => Box::new(EigenCam),
             Self::ScoreCam => Box::new(ScoreCam),
             Self::AblationCam => Box::new(AblationCam),

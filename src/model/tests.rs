@@ -9,9 +9,9 @@ use tch::nn::{self, ModuleT};
 use tch::{Device, Kind, Tensor};
 
 use super::checkpoint::{Model, ModelDescription, load_initial};
-use super::engine::{Engine, Tap};
+use super::engine::{Engine, Layer, Tap};
 use super::preprocess::Normalisation;
-use super::resnet::{ResNet18, Stage};
+use super::resnet::{ResNet18, Resolution, Stage};
 use super::weights::Weights;
 
 type Named = Vec<(String, Tensor)>;
@@ -317,4 +317,46 @@ fn it_computes_in_the_precision_of_its_input() {
     // bfloat16 keeps 8 bits.
     let difference = largest_difference(&exact, &rough);
     assert!(difference > 0.0 && difference < 0.1 * exact.abs().max().double_value(&[]), "{difference}");
+}
+
+#[test]
+fn atrous_positions_are_those_of_the_native_resolution_and_more_between() {
+    let (store, _) = reference(3, 10);
+    let network = assemble(&state_dict(&store), 3);
+    let layer3 = tch::no_grad(|| network.layer3(&random_images(160)).unwrap());
+    let native = tch::no_grad(|| network.layer4(&layer3, Resolution::Native).unwrap());
+    let atrous = tch::no_grad(|| network.layer4(&layer3, Resolution::Atrous).unwrap());
+    assert_eq!((native.size()[2..].to_vec(), atrous.size()[2..].to_vec()), (vec![5, 5], vec![10, 10]));
+    let every_second = atrous.slice(2, 0, None, 2).slice(3, 0, None, 2);
+    assert!(largest_difference(&every_second, &native) < 1e-4 * native.abs().max().double_value(&[]));
+}
+
+#[test]
+fn gradients_at_layer3_tell_how_the_score_changes() {
+    let folder = Folder::new();
+    let (store, _) = reference(3, 11);
+    let network = assemble(&state_dict(&store), 3);
+    let classes = ["a", "b", "c"].map(str::to_owned).to_vec();
+    let description = ModelDescription::new(classes, 64, Normalisation::IMAGENET, serde_json::Value::Null);
+    Model::save(&folder.file(), &description, &network).unwrap();
+    let engine = Engine::load(&folder.file(), Device::Cpu).unwrap();
+    let picture = RgbImage::from_fn(96, 64, |x, y| image::Rgb([(x * 2) as u8, (y * 3) as u8, 90]));
+    let inference = engine.infer(std::slice::from_ref(&picture), Tap::Layer3).unwrap().remove(0);
+    let layer3 = inference.layer3.unwrap();
+    assert_eq!((layer3.grid, layer3.activations.dim()), ((4, 6), (24, 256)));
+    let weights = engine.class_weights().row(1).to_owned();
+    let gradients = engine.gradients(Tap::Layer3, &layer3, weights.view()).unwrap();
+
+    // The score along the gradient, by differences.
+    let score = |scale: f32| {
+        let moved = Layer { activations: &layer3.activations + &(&gradients * scale), grid: layer3.grid };
+        let values: Vec<f32> = moved.activations.iter().copied().collect();
+        let tensor = Tensor::from_slice(&values).view([1, 4, 6, 256]).permute([0, 3, 1, 2]);
+        let layer4 = tch::no_grad(|| network.layer4(&tensor, Resolution::Native).unwrap());
+        tch::no_grad(|| network.logits(&layer4).unwrap()).double_value(&[0, 1])
+    };
+    let slope = f64::from(gradients.mapv(|gradient| gradient * gradient).sum());
+    let step = 1e-2 / slope.sqrt();
+    let by_differences = (score(step as f32) - score(-step as f32)) / (2.0 * step);
+    assert!((by_differences - slope).abs() < 0.02 * slope, "{by_differences} for {slope}");
 }

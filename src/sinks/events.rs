@@ -9,6 +9,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::{Finding, Sink, SinkError, SourceContext, Written};
+use crate::analyse::Detection;
 use crate::geometry::Rect;
 
 /// Writes events to a file or to standard output.
@@ -112,10 +113,10 @@ struct Event<'a> {
     latency_ms: LatencyEvent,
 }
 
-struct Probabilities<'a>(&'a [String], &'a ndarray::Array1<f32>);
+pub(super) struct Probabilities<'a>(pub(super) &'a [String], pub(super) &'a ndarray::Array1<f32>);
 
 #[derive(Serialize)]
-struct BoxEvent<'a> {
+pub(super) struct BoxEvent<'a> {
     #[serde(flatten)]
     rect: Rect,
     score: f64,
@@ -147,14 +148,16 @@ struct LatencyEvent {
     total: f64,
 }
 
+impl<'a> BoxEvent<'a> {
+    pub(super) fn new(found: &Detection, classes: &'a [String]) -> Self {
+        Self { rect: found.rect, score: rounded(f64::from(found.score), 4), label: &classes[found.label] }
+    }
+}
+
 impl<'a> Event<'a> {
     fn new(finding: &Finding<'a>) -> Self {
         let Finding { frame, analysis, classes, .. } = *finding;
-        let boxes = analysis.boxes.iter().map(|found| BoxEvent {
-            rect: found.rect,
-            score: rounded(f64::from(found.score), 4),
-            label: &classes[found.label],
-        });
+        let boxes = analysis.boxes.iter().map(|found| BoxEvent::new(found, classes));
         Self {
             source: &frame.source,
             frame: frame.index,
@@ -192,11 +195,11 @@ impl Serialize for Probabilities<'_> {
     }
 }
 
-fn millis(duration: Duration) -> f64 {
+pub(super) fn millis(duration: Duration) -> f64 {
     rounded(duration.as_secs_f64() * 1e3, 2)
 }
 
-fn rounded(value: f64, digits: i32) -> f64 {
+pub(super) fn rounded(value: f64, digits: i32) -> f64 {
     let scale = 10f64.powi(digits);
     (value * scale).round() / scale
 }

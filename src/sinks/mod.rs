@@ -1,5 +1,6 @@
 //! The last stage: where findings go. One file a sink, behind one trait.
 
+pub mod comparison;
 pub mod events;
 #[cfg(feature = "gstreamer")]
 pub mod save;

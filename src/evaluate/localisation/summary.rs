@@ -84,8 +84,8 @@ pub struct BaselineFigures {
 pub struct Difference {
     /// The default method.
     pub method: Method,
-    /// Name of what it is compared with.
-    pub minus: &'static str,
+    /// What it is compared with, by its names for programs and for people.
+    pub minus: (&'static str, &'static str),
     /// Mean difference.
     pub iou: Estimate,
 }
@@ -197,13 +197,21 @@ fn differences(evaluation: &Evaluation) -> Vec<Difference> {
     let Some(reference) = methods.iter().position(|choice| choice.method == REFERENCE) else { return Vec::new() };
     let with_methods = methods.iter().enumerate().filter(|&(index, _)| index != reference).map(|(index, choice)| {
         let difference = |subject: &Subject| subject.measures[reference].iou - subject.measures[index].iou;
-        Difference { method: REFERENCE, minus: choice.method.name(), iou: estimate(evaluation, difference) }
+        Difference {
+            method: REFERENCE,
+            minus: (choice.method.name(), choice.method.title()),
+            iou: estimate(evaluation, difference),
+        }
     });
     let with_baselines = Baseline::ALL.into_iter().map(|baseline| {
         let difference = |subject: &Subject| {
             subject.measures[reference].iou - best_iou(baseline.rect(pictures[subject.picture].size), &subject.boxes)
         };
-        Difference { method: REFERENCE, minus: baseline.name(), iou: estimate(evaluation, difference) }
+        Difference {
+            method: REFERENCE,
+            minus: (baseline.name(), baseline.title()),
+            iou: estimate(evaluation, difference),
+        }
     });
     with_methods.chain(with_baselines).collect()
 }

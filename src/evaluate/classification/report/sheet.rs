@@ -20,9 +20,8 @@ const COLUMNS: usize = 8;
 /// Side of the square into which a picture is fitted.
 const PICTURE_PX: u32 = 220;
 const GAP_PX: u32 = 12;
-const TEXT_PX: f32 = 17.0;
-/// Text is made smaller to fit, but not smaller than this.
-const MIN_TEXT_PX: f32 = 11.0;
+/// Height of text: made smaller to fit, but not smaller than the first.
+const TEXT_PX: (f32, f32) = (11.0, 17.0);
 /// Height of one of the two lines of a caption.
 const LINE_PX: u32 = 26;
 const PAPER: [u8; 3] = [255; 3];
@@ -56,7 +55,7 @@ pub fn write(evaluation: &Evaluation, path: &Path) -> Result<bool, ReportError> 
     let header = 2 * LINE_PX;
     let size = (columns * cell.0 + GAP_PX, header + rows * cell.1 + GAP_PX);
     let mut sheet = RgbImage::from_pixel(size.0, size.1, Rgb(PAPER));
-    let title_px = fitting(&font, &title, size.0 - 2 * GAP_PX).0;
+    let title_px = font.fit_tag(&title, TEXT_PX, size.0 - 2 * GAP_PX).0;
     font.draw_tag(&mut sheet, &title, title_px, (GAP_PX, GAP_PX), PAPER);
     for (index, mistake) in mistakes.into_iter().enumerate() {
         let (column, row) = ((index % COLUMNS) as u32, (index / COLUMNS) as u32);
@@ -83,28 +82,10 @@ fn draw_mistake(sheet: &mut RgbImage, font: &Font, corner: (u32, u32), mistake: 
     let verdict = format!("{truth} > {predicted}  {:.1} %", mistake.confidence() * 100.0);
     let name = mistake.path.file_name().map(|name| printable(&name.to_string_lossy())).unwrap_or_default();
     for (line, text, colour) in [(0, verdict, colour), (1, name, PAPER)] {
-        let (text_px, text) = fitting(font, &text, PICTURE_PX);
+        let (text_px, text) = font.fit_tag(&text, TEXT_PX, PICTURE_PX);
         let place = (corner.0, corner.1 + PICTURE_PX + line * LINE_PX);
         font.draw_tag(sheet, &text, text_px, place, colour);
     }
-}
-
-/// The text and its height so that its tag is at most `width_px` wide: smaller first, then with its middle left out.
-fn fitting(font: &Font, text: &str, width_px: u32) -> (f32, String) {
-    let fits = |text: &str, text_px: f32| font.tag_size(text, text_px).0 <= width_px;
-    let mut text_px = TEXT_PX;
-    while text_px > MIN_TEXT_PX && !fits(text, text_px) {
-        text_px -= 0.5;
-    }
-    let characters: Vec<char> = text.chars().collect();
-    let mut kept = characters.len();
-    let mut shown = text.to_owned();
-    while kept > 2 && !fits(&shown, text_px) {
-        kept -= 1;
-        let (head, tail) = (kept.div_ceil(2), kept / 2);
-        shown = characters[..head].iter().chain(&['…']).chain(&characters[characters.len() - tail..]).collect();
-    }
-    (text_px, shown)
 }
 
 #[cfg(test)]
@@ -165,15 +146,5 @@ mod tests {
             let blue = image::open(path).unwrap().into_rgb8().pixels().filter(|pixel| pixel.0 == [0, 0, 99]).count();
             assert_eq!(blue, (count.min(MAX_MISTAKES) - 1) * 220 * 110);
         }
-    }
-
-    #[test]
-    fn captions_fit_and_keep_both_ends_of_a_name() {
-        let font = Font::bundled().unwrap();
-        let name = format!("kaggle12k_{}_end.jpg", "é".repeat(80));
-        let (text_px, text) = fitting(&font, &name, PICTURE_PX);
-        assert!(font.tag_size(&text, text_px).0 <= PICTURE_PX);
-        assert!(text.starts_with("kaggle") && text.ends_with("end.jpg") && text.contains('…'), "{text}");
-        assert_eq!(fitting(&font, "short", PICTURE_PX), (TEXT_PX, "short".to_owned()));
     }
 }

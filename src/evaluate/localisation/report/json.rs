@@ -192,7 +192,7 @@ pub fn write(findings: Findings) -> String {
     let Findings { model, resolution, settings, evaluation, summary, tuning } = findings;
     let differences = summary.differences.iter().map(|difference| DifferenceEntry {
         method: difference.method.name(),
-        minus: difference.minus,
+        minus: difference.minus.0,
         mean_iou: difference.iou.mean,
         ci95: difference.iou.interval,
     });

@@ -21,8 +21,8 @@ pub fn write(findings: Findings, has_components: bool) -> String {
     };
     let mut text = format!(
         "# Evaluation of boxes\n\n\
-         Model `{}`, `layer4` {resolution}. {} pictures of `{}`, {} with each of their classes; {} times the annotated \
-         class is the predicted one.\n\n",
+         Model `{}`, `layer4` {resolution}. {} pictures of `{}` with {} annotated classes, {} of which \
+         are the predicted ones.\n\n",
         printable(&model.display().to_string()),
         evaluation.pictures.len(),
         printable(&evaluation.data.display().to_string()),
@@ -111,7 +111,7 @@ fn notes(summary: &Summary) -> String {
 
 fn differences(summary: &Summary) -> String {
     let title = summary.differences.first().map_or("", |difference| difference.method.title());
-    let rows = summary.differences.iter().map(|difference| vec![difference.minus.to_owned(), signed(difference.iou)]);
+    let rows = summary.differences.iter().map(|difference| vec![difference.minus.1.to_owned(), signed(difference.iou)]);
     let header = ["minus", "mean difference of IoU"];
     format!("\n## {title} against the others\n\nPicture by picture (paired bootstrap).\n\n") + &table(&header, rows)
 }

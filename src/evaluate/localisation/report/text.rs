@@ -14,7 +14,7 @@ pub fn write(findings: Findings) -> String {
     let widest = titles.max().unwrap_or_default().max(15);
     let mut lines = vec![
         format!(
-            "{} pictures, {} with each of their classes; {} times the annotated class is the predicted one\n",
+            "{} pictures with {} annotated classes, {} of which are the predicted ones\n",
             evaluation.pictures.len(),
             summary.right.total,
             summary.right.count,
@@ -47,7 +47,7 @@ pub fn write(findings: Findings) -> String {
     }
     let differences = summary.differences.iter();
     lines.extend(
-        differences.map(|difference| format!("  {:<widest$} {:>31}", difference.minus, signed(difference.iou))),
+        differences.map(|difference| format!("  {:<widest$} {:>31}", difference.minus.1, signed(difference.iou))),
     );
     if let Some(tuning) = tuning {
         lines.extend(tuning_lines(tuning, widest));

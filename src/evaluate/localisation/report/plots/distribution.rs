@@ -96,7 +96,8 @@ fn draw(area: &Area, rows: &[Row]) -> Result<(), PlotError> {
         let place = chart.backend_coord(&(0.0, middle));
         let style = plot::text(TEXT_PX).color(&INK).pos(Pos::new(HPos::Right, VPos::Center));
         let origin = area.get_base_pixel();
-        area.draw_text(row.name, &style, (place.0 - origin.0 - 14, place.1 - origin.1))?;
+        // The font has more room below its letters than above.
+        area.draw_text(row.name, &style, (place.0 - origin.0 - 14, place.1 - origin.1 + 4))?;
     }
     Ok(())
 }

@@ -21,8 +21,8 @@ pub(super) struct Line {
     pub colour: RGBColor,
     pub dash: Dash,
     pub points: Vec<(f64, f64)>,
-    /// A place that is marked.
-    pub mark: Option<(f64, f64)>,
+    /// Places that are marked.
+    pub marks: Vec<(f64, f64)>,
 }
 
 /// What the lines run over.
@@ -73,7 +73,7 @@ fn draw_chart(area: &Area, axis: &Axis, highest: f64, lines: &[Line]) -> Result<
             (dash, gap) => drop(chart.draw_series(DashedLineSeries::new(points, dash, gap, style))?),
         }
     }
-    let marks = lines.iter().filter_map(|line| Some((line.mark?, line.colour)));
+    let marks = lines.iter().flat_map(|line| line.marks.iter().map(|&place| (place, line.colour)));
     chart.draw_series(marks.map(|(place, colour)| Circle::new(place, 7, colour.filled())))?;
     Ok(())
 }
@@ -89,7 +89,8 @@ fn draw_names(area: &Area, lines: &[Line]) -> Result<(), PlotError> {
             SOLID => area.draw(&PathElement::new(ends, stroke))?,
             (dash, gap) => area.draw(&DashedPathElement::new(ends, dash, gap, stroke))?,
         }
-        area.draw_text(&line.name, &style, (70, y))?;
+        // The font has more room below its letters than above.
+        area.draw_text(&line.name, &style, (70, y + 4))?;
     }
     Ok(())
 }

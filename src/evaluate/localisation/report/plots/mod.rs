@@ -41,6 +41,7 @@ fn look(method: Method) -> (RGBColor, Dash) {
         Method::XGradCam => (PURPLE, DOTTED),
         Method::GradCamPlusPlus => (SKY, SOLID),
         Method::LayerCam => (PINK, SOLID),
+        Method::LayerCamLayer3 => (PINK, DOTTED),
         Method::EigenCam => (PURPLE, SOLID),
         Method::AblationCam => (AMBER, SOLID),
         Method::ScoreCam => (PINK, DASHED),
@@ -62,9 +63,9 @@ pub fn by_threshold(summary: &Summary, path: &Path) -> Result<(), PlotError> {
             colour,
             dash,
             points: points.collect(),
-            mark: match figures.choice.threshold {
-                Threshold::Share(share) => Some((f64::from(share), figures.iou.mean)),
-                Threshold::Otsu => None,
+            marks: match figures.choice.threshold {
+                Threshold::Share(share) => vec![(f64::from(share), figures.iou.mean)],
+                Threshold::Otsu => vec![],
             },
         }
     });
@@ -83,13 +84,8 @@ pub fn by_components(summary: &Summary, path: &Path) -> Result<bool, PlotError> 
     let methods = summary.methods.iter().filter(|figures| !figures.iou_by_components.is_empty()).map(|figures| {
         let components = COMPONENTS.iter().map(|&components| components as f64);
         let (colour, dash) = look(figures.choice.method);
-        Line {
-            name: figures.choice.method.title().to_owned(),
-            colour,
-            dash,
-            points: components.zip(figures.iou_by_components.iter().copied()).collect(),
-            mark: None,
-        }
+        let points: Vec<_> = components.zip(figures.iou_by_components.iter().copied()).collect();
+        Line { name: figures.choice.method.title().to_owned(), colour, dash, marks: points.clone(), points }
     });
     let lines: Vec<Line> = methods.collect();
     if lines.is_empty() {
@@ -107,6 +103,6 @@ fn baselines(summary: &Summary, (from, to): (f64, f64)) -> impl Iterator<Item = 
         colour,
         dash: DASHED,
         points: vec![(from, figures.iou.mean), (to, figures.iou.mean)],
-        mark: None,
+        marks: vec![],
     })
 }

@@ -1,0 +1,52 @@
+//! The arguments of `explain`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{ExplanationArgs, GradientsArg, Methods, ModelArgs, ProgressArg, ResolutionArg};
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// Picture, folder of pictures, or glob pattern; figures of an earlier run in a folder are left out
+    #[arg(required = true, value_name = "IMAGE")]
+    pub pictures: Vec<String>,
+
+    /// Where figures go: a folder, which is created if missing, or a .png for one picture [default: this folder]
+    #[arg(long, value_name = "PATH", help_heading = "Outputs")]
+    pub out: Option<PathBuf>,
+
+    /// Print a JSON line a picture with all numbers: probabilities, maps, boxes
+    #[arg(long, help_heading = "Outputs")]
+    pub json: bool,
+
+    /// When to show progress of several pictures; auto: if standard error is a terminal
+    #[arg(long, value_enum, default_value = "auto", help_heading = "Outputs")]
+    pub progress: ProgressArg,
+
+    /// Methods to compare, in this order, or all [default: all that need no further forward passes]. A picture costs
+    /// scorecam 512 passes and occlusion 49, each some 10 ms on a common processor
+    #[arg(long, value_name = "NAME,...|all", help_heading = "Explanation")]
+    pub methods: Option<Methods>,
+
+    /// Class to explain [default: the most probable one of each picture]
+    #[arg(long, value_name = "NAME", help_heading = "Explanation")]
+    pub class: Option<String>,
+
+    /// Explanation.
+    #[command(flatten)]
+    pub explanation: ExplanationArgs,
+
+    /// How densely layer4 looks: native (7x7) or atrous (14x14, so that all methods have equal grids)
+    #[arg(long, value_enum, default_value = "atrous", help_heading = "Explanation")]
+    pub resolution: ResolutionArg,
+
+    /// Where gradients come from: worked out, or back-propagated by libtorch; both give the same maps
+    #[arg(long, value_enum, default_value = "closed-form", help_heading = "Explanation")]
+    pub gradients: GradientsArg,
+
+    /// Model options.
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
