@@ -121,6 +121,11 @@ fn iou(found: [f64; 4], boxes: &[Edges]) -> f64 {
     boxes.iter().map(one).fold(0.0, f64::max)
 }
 
+/// Runs `evaluate` on one thread: the tests run side by side.
+fn evaluate(data: &Path, options: &[&str]) -> Finished {
+    maskwatch(["evaluate", data.to_str().unwrap(), "--threads", "1"].iter().chain(options))
+}
+
 fn names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap();
     let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -244,7 +249,7 @@ fn a_report_says_the_same_in_all_its_files_and_counts_what_is_wrong() {
     let annotated = with_problems(&data);
     let methods = "cam,gradcam,layercam,haycam,haycam-refined";
     let options = ["--methods", methods, "--curve-steps", "2", "--report", report.to_str().unwrap()];
-    let run = maskwatch(["evaluate", data.to_str().unwrap()].into_iter().chain(options)).ok();
+    let run = evaluate(&data, &options).ok();
     assert_eq!(names(&report), FILES);
     check_figures(&report, &annotated);
     for picture in FILES.iter().filter(|name| name.ends_with(".png")) {
@@ -285,9 +290,11 @@ fn thresholds_are_chosen_on_another_folder() {
     sound(&data);
     add(&other, "x", "hopper_ffp2.jpg", &annotation(640, &[("mask", [230, 120, 400, 330])]));
     add(&other, "y", "collins_cloth.jpg", &annotation(640, &[("mask", FACE)]));
-    let arguments = ["evaluate", data.to_str().unwrap(), "--methods", "haycam,layercam", "--curve-steps", "0"];
-    let evaluate = |more: &[&str]| maskwatch(arguments.iter().chain(more));
-    evaluate(&["--tune-on", other.to_str().unwrap(), "--report", report.to_str().unwrap()]).ok();
+    let tuned_on = |folder: &Path, options: &[&str]| {
+        let arguments = ["--methods", "haycam,layercam", "--curve-steps", "0", "--tune-on", folder.to_str().unwrap()];
+        evaluate(&data, &[&arguments, options].concat())
+    };
+    tuned_on(&other, &["--report", report.to_str().unwrap()]).ok();
     let figures = json(&report);
     assert_eq!(figures["tuning"]["pictures"], 2);
     assert_eq!(figures["differences"].as_array().unwrap().len(), 0, "the default method was not asked for");
@@ -308,16 +315,16 @@ fn thresholds_are_chosen_on_another_folder() {
     // The other way round: what the program measures there is what it said when it chose.
     let there = folder.path().join("there");
     let threshold = figures["methods"][0]["threshold"].to_string();
-    let options = ["--methods", "haycam", "--threshold", &threshold, "--report", there.to_str().unwrap()];
-    maskwatch(["evaluate", other.to_str().unwrap(), "--curve-steps", "0"].iter().chain(&options)).ok();
+    let options = ["--methods", "haycam", "--threshold", &threshold, "--curve-steps", "0"];
+    evaluate(&other, &[&options[..], &["--report", there.to_str().unwrap()]].concat()).ok();
     let chosen = figures["tuning"]["methods"][0]["mean_iou"].as_f64().unwrap();
     close(&json(&there)["methods"][0]["mean_iou"], chosen, "measured directly");
 
     let link = folder.path().join("link");
     std::os::unix::fs::symlink(&data, &link).unwrap();
-    evaluate(&["--tune-on", link.to_str().unwrap()]).fails(2, "other pictures than those evaluated");
-    evaluate(&["--tune-on", "/nonexistent"]).fails(3, "/nonexistent");
-    evaluate(&["--tune-on", other.to_str().unwrap(), "--threshold", "0.3"]).code_is(2, "cannot be used with");
+    tuned_on(&link, &[]).fails(2, "other pictures than those evaluated");
+    tuned_on(Path::new("/nonexistent"), &[]).fails(3, "/nonexistent");
+    tuned_on(&other, &["--threshold", "0.3"]).code_is(2, "cannot be used with");
 }
 
 #[test]
@@ -325,20 +332,23 @@ fn gradients_of_either_source_and_any_threshold_will_do() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     sound(&data);
-    let figures = |gradients: &str| {
+    let figures = |methods: &str, gradients: &str| {
         let report = folder.path().join(gradients);
-        let options = ["--methods", "gradcam", "--curve-steps", "0", "--threshold", "otsu", "--resolution", "native"];
-        let options = options.iter().chain(&["--gradients", gradients, "--report", report.to_str().unwrap()]);
-        maskwatch(["evaluate", data.to_str().unwrap()].iter().chain(options)).ok();
-        assert!(!report.join("iou_by_components.png").exists(), "gradcam has no components");
+        let options = ["--methods", methods, "--gradients", gradients, "--report", report.to_str().unwrap()];
+        let more = ["--threshold", "otsu", "--resolution", "native", "--components", "5", "--curve-steps", "0"];
+        evaluate(&data, &[&options[..], &more].concat()).ok();
+        assert_eq!(report.join("iou_by_components.png").exists(), methods.contains("haycam"));
         json(&report)
     };
-    let [closed_form, autograd] = ["closed-form", "autograd"].map(figures);
-    assert_eq!(closed_form["methods"][0]["threshold"], "otsu");
+    let (closed_form, autograd) = (figures("gradcam,haycam-refined", "closed-form"), figures("gradcam", "autograd"));
     assert_eq!((&closed_form["gradients"], &autograd["gradients"]), (&"closed-form".into(), &"autograd".into()));
-    assert_eq!(closed_form["resolution"], "native");
-    let iou = |figures: &Value| figures["methods"][0]["mean_iou"].as_f64().unwrap();
-    assert!((iou(&closed_form) - iou(&autograd)).abs() < 0.01);
+    assert_eq!((&closed_form["resolution"], &closed_form["curve_steps"]), (&"native".into(), &0.into()));
+    let [gradcam, refined] = [0, 1].map(|method| closed_form["methods"][method].clone());
+    assert_eq!(gradcam["threshold"], "otsu");
+    assert_eq!(gradcam["iou_by_components"], Value::Null);
+    let iou = |figures: &Value| figures["mean_iou"].as_f64().unwrap();
+    assert!((iou(&gradcam) - iou(&autograd["methods"][0])).abs() < 0.01);
+    assert_eq!(refined["iou_by_components"][3], refined["mean_iou"], "five components, asked for or tried");
 }
 
 #[test]
@@ -374,9 +384,7 @@ fn options_and_places_that_make_no_sense_are_refused() {
     std::fs::create_dir_all(empty.join("annotations")).unwrap();
     evaluate(&empty, &[]).fails(3, "holds no picture with a usable annotation");
     add(&empty, "x", "hopper_ffp2.jpg", &annotation(640, &[("helmet", FACE)]));
-    let run = evaluate(&empty, &[]);
-    assert_eq!(run.code, Some(3), "{}", run.stderr);
-    assert!(run.stderr.contains("unknown class helmet"), "{}", run.stderr);
+    evaluate(&empty, &[]).fails(3, "unknown class helmet");
 }
 
 #[test]
@@ -387,7 +395,7 @@ fn an_interrupt_leaves_no_half_report() {
         add(&data, &number.to_string(), "hopper_ffp2.jpg", &annotation(640, &[("mask", FACE)]));
     }
     let mut child = program()
-        .args(["evaluate", data.to_str().unwrap(), "--report", report.to_str().unwrap()])
+        .args(["evaluate", data.to_str().unwrap(), "--threads", "1", "--report", report.to_str().unwrap()])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -91,7 +91,10 @@ pub fn evaluate(
         Dataset::class_folders(folder)?.into_iter().partition(|name| classes.contains(name));
     if known.is_empty() {
         let expected = classes.join(", ");
-        let message = format!("{} has no folder named after a class of the model ({expected})", folder.display());
+        let message = format!(
+            "{} has no folder named after a class of the model ({expected}), nor images/ and annotations/",
+            folder.display()
+        );
         return Err(DatasetError::Classes(message).into());
     }
     let dataset = Dataset::scan(folder, &known)?;

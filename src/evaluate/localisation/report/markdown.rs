@@ -21,11 +21,11 @@ pub fn write(findings: Findings, has_components: bool) -> String {
     };
     let mut text = format!(
         "# Evaluation of boxes\n\n\
-         Model `{}`, `layer4` {resolution}. {} pictures of `{}` with {} annotated classes, {} of which \
-         are the predicted ones.\n\n",
+         Model `{}`, `layer4` {resolution}. Pictures of `{}`: {}, annotated classes on them: {}, of these \
+         predicted: {}.\n\n",
         printable(&model.display().to_string()),
-        evaluation.pictures.len(),
         printable(&evaluation.data.display().to_string()),
+        evaluation.pictures.len(),
         summary.right.total,
         summary.right.count,
     );

@@ -14,7 +14,7 @@ pub fn write(findings: Findings) -> String {
     let widest = titles.max().unwrap_or_default().max(15);
     let mut lines = vec![
         format!(
-            "{} pictures with {} annotated classes, {} of which are the predicted ones\n",
+            "pictures {}, annotated classes on them {}, of these predicted {}\n",
             evaluation.pictures.len(),
             summary.right.total,
             summary.right.count,
