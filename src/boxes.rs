@@ -124,7 +124,7 @@ pub fn find(heat: &Array2<f32>, threshold: Threshold) -> Vec<HotBox> {
 }
 
 /// Place and value of the largest heat above zero.
-fn hottest(heat: &Array2<f32>) -> Option<((usize, usize), f32)> {
+pub fn hottest(heat: &Array2<f32>) -> Option<((usize, usize), f32)> {
     let mut hottest = None;
     for (place, &value) in heat.indexed_iter() {
         if value > hottest.map_or(0.0, |(_, highest)| highest) {

@@ -1,9 +1,13 @@
 //! The command line.
 
+mod evaluate;
 mod explain;
+mod methods;
 mod train;
 
+pub use evaluate::{BoxesArgs, EvaluateArgs};
 pub use explain::ExplainArgs;
+pub use methods::{GradientsArg, Methods};
 pub use train::TrainArgs;
 
 use std::path::PathBuf;
@@ -51,11 +55,6 @@ Examples:
   maskwatch train data --freeze-until none --stage-decay 0.3 --augmentation robust --label-smoothing 0.1
   maskwatch train data --init resnet18.safetensors --resume";
 
-const EVALUATE_EXAMPLES: &str = "\
-Examples:
-  maskwatch evaluate data/test
-  maskwatch evaluate data/test --model mine.safetensors --report report";
-
 const EXPLAIN_HELP: &str = "\
 Show where several methods see the evidence for a class, picture by picture
 
@@ -94,12 +93,8 @@ pub enum Command {
     /// Train a model on folders of labelled pictures
     #[command(long_about = TRAIN_HELP, after_help = TRAIN_EXAMPLES)]
     Train(TrainArgs),
-    /// Measure a model on folders of labelled pictures
-    ///
-    /// DIR holds a folder a class. Prints accuracy over all classes and over mask and no mask, by class and by source
-    /// (the prefix of the file names), with 95 % intervals, the confusion matrix, and how far the probabilities can be
-    /// trusted.
-    #[command(after_help = EVALUATE_EXAMPLES)]
+    /// Measure a model on labelled pictures
+    #[command(long_about = evaluate::HELP, after_help = evaluate::EXAMPLES)]
     Evaluate(EvaluateArgs),
     /// Show where several methods see the evidence for a class, picture by picture
     #[command(long_about = EXPLAIN_HELP, after_help = EXPLAIN_EXAMPLES)]
@@ -278,31 +273,6 @@ pub struct ModelArgs {
     /// Threads of the network on the CPU [default: all cores]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub threads: Option<usize>,
-}
-
-/// Arguments of `evaluate`.
-#[derive(Debug, Args)]
-pub struct EvaluateArgs {
-    /// Folder with a folder a class
-    #[arg(value_name = "DIR")]
-    pub data: PathBuf,
-
-    /// Write a report to this folder: figures (report.json, table.csv), every answer (predictions.csv), text (report.md)
-    /// and pictures, among them the worst mistakes (mistakes.png); files of an earlier report are replaced
-    #[arg(long, value_name = "OUT")]
-    pub report: Option<PathBuf>,
-
-    /// Model options.
-    #[command(flatten)]
-    pub model: ModelArgs,
-
-    /// Pictures a forward pass
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_least_one)]
-    pub batch_size: usize,
-
-    /// When to show progress; auto: if standard error is a terminal
-    #[arg(long, value_enum, default_value = "auto")]
-    pub progress: ProgressArg,
 }
 
 /// What happens to frames that nobody can take in time.

@@ -1,5 +1,6 @@
 //! From what was typed to what is run: checked once, here.
 
+pub mod evaluate;
 pub mod explain;
 
 use std::collections::HashSet;

@@ -82,6 +82,16 @@ pub fn has_image_extension(path: &Path) -> bool {
 ///
 /// The file cannot be read, is empty, is no picture, is cut short, or is too large.
 pub fn read_image(path: &Path) -> Result<RgbImage, CaptureError> {
+    read_oriented(path).map(|(image, _)| image)
+}
+
+/// Reads a picture as upright 8-bit RGB, and tells how its stored pixels were turned for that: what is known of places in
+/// the stored picture has to be turned alike.
+///
+/// # Errors
+///
+/// The file cannot be read, is empty, is no picture, is cut short, or is too large.
+pub fn read_oriented(path: &Path) -> Result<(RgbImage, Orientation), CaptureError> {
     let unreadable = |reason| CaptureError::from_io(path, reason);
     let not_image = |reason: &str| CaptureError::NotImage { path: PathBuf::from(path), reason: one_line(reason) };
     let content = std::fs::read(path).map_err(unreadable)?;
@@ -109,7 +119,7 @@ pub fn read_image(path: &Path) -> Result<RgbImage, CaptureError> {
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut image = DynamicImage::from_decoder(decoder).map_err(failed)?;
     image.apply_orientation(orientation);
-    Ok(on_white(image))
+    Ok((on_white(image), orientation))
 }
 
 /// Converts to 8-bit RGB, with transparent parts laid on white.
@@ -153,7 +163,7 @@ fn jpeg_is_complete(content: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::io::Write;
 
     use image::{GrayImage, ImageBuffer, Luma, Rgb, Rgba, RgbaImage};
@@ -181,8 +191,13 @@ mod tests {
     /// Two pixels wide and one high, told apart by brightness even after JPEG.
     fn jpeg_with_orientation(orientation: u8) -> Vec<u8> {
         let wide = RgbImage::from_fn(16, 8, |x, _| Rgb(if x < 8 { [0; 3] } else { [255; 3] }));
+        encode_jpeg(&wide, orientation)
+    }
+
+    /// A JPEG of these stored pixels that says how to turn them (EXIF, 1 to 8).
+    pub(crate) fn encode_jpeg(stored: &RgbImage, orientation: u8) -> Vec<u8> {
         let mut jpeg = Cursor::new(Vec::new());
-        wide.write_to(&mut jpeg, ImageFormat::Jpeg).unwrap();
+        stored.write_to(&mut jpeg, ImageFormat::Jpeg).unwrap();
         // APP1 with a big-endian TIFF of one entry: tag 0x0112, SHORT, count 1.
         let mut exif = b"\xff\xe1\0\x22Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
         exif.extend([orientation, 0, 0, 0, 0, 0, 0]);

@@ -9,7 +9,7 @@ pub mod run;
 pub mod train;
 
 use crate::config::ConfigError;
-use crate::evaluate::classification::EvaluateError;
+use crate::evaluate::EvaluateError;
 use crate::evaluate::report::ReportError;
 use crate::exit_code::ExitCode;
 use crate::model::ModelError;

@@ -1,8 +1,10 @@
-//! Labelled pictures: a folder a class, the folder's name being the label. No other label is ever read.
+//! Labelled pictures: a folder a class, the folder's name being the label. Training never reads any other label.
 //!
-//! [`loader`] reads and batches them for training and evaluation alike.
+//! [`loader`] reads and batches them for training and evaluation alike. [`voc`] finds pictures with annotated boxes, which
+//! only evaluation compares with.
 
 pub mod loader;
+pub mod voc;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,6 +28,14 @@ pub enum DatasetError {
     /// A class has no pictures.
     #[error("{path} holds no images; put JPEG or PNG pictures of that class there", path = .0.display())]
     NoImages(PathBuf),
+    /// No picture of a folder of annotated pictures has an annotation that can be used.
+    #[error("{path} holds no picture with a usable annotation{}; put pictures in images and, by the same names, Pascal VOC XML in annotations", first_of(.first), path = .path.display())]
+    NoAnnotations {
+        /// The folder that holds the two.
+        path: PathBuf,
+        /// The first problem met, if any.
+        first: Option<String>,
+    },
     /// The folders are not those that are needed.
     #[error("{0}")]
     Classes(String),
@@ -41,7 +51,11 @@ impl DatasetError {
     /// What the process tells its caller when this ends it.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Unlistable { .. } | Self::NoImages(_) | Self::Classes(_) | Self::AllUnreadable(_) => ExitCode::Input,
+            Self::Unlistable { .. }
+            | Self::NoImages(_)
+            | Self::NoAnnotations { .. }
+            | Self::Classes(_)
+            | Self::AllUnreadable(_) => ExitCode::Input,
             Self::Thread(_) => ExitCode::Failed,
         }
     }
@@ -147,6 +161,10 @@ pub fn source_of(path: &Path) -> String {
         .take_while(|word| !word.is_empty() && !word.chars().all(|character| character.is_ascii_hexdigit()))
         .collect();
     if words.is_empty() { "other".to_owned() } else { words.join("_") }
+}
+
+fn first_of(problem: &Option<String>) -> String {
+    problem.as_ref().map_or(String::new(), |problem| format!(" (the first problem: {problem})"))
 }
 
 fn list(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {

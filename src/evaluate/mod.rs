@@ -1,11 +1,15 @@
 //! Measuring a model against labelled data.
 //!
-//! [`classification`] runs the model and collects what it says of each picture. All figures follow from that:
-//! [`metrics`] are pure functions of counts, [`calibration`] of probabilities, [`summary`] puts them together, and
-//! [`report`] writes them for people and programs.
+//! [`classification`] runs the model over pictures in class folders and measures its answers. [`localisation`] explains
+//! pictures with annotated boxes and measures where the maps point. [`proportion`] is a share with its
+//! uncertainty; [`report`], [`text`] and [`markdown`] are what all reports are made of.
 
-pub mod calibration;
 pub mod classification;
-pub mod metrics;
+pub mod error;
+pub mod localisation;
+pub mod markdown;
+pub mod proportion;
 pub mod report;
-pub mod summary;
+pub mod text;
+
+pub use error::EvaluateError;

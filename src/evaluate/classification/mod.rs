@@ -1,4 +1,13 @@
 //! Classification of whole pictures: what the model says of each.
+//!
+//! [`evaluate`] runs the model and collects its answers. All figures follow from them: [`metrics`] are pure functions of
+//! counts, [`calibration`] of probabilities, [`summary`] puts them together, and [`report`] writes them for people and
+//! programs.
+
+pub mod calibration;
+pub mod metrics;
+pub mod report;
+pub mod summary;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -7,9 +16,8 @@ use ndarray::Array1;
 
 use crate::dataset::loader::{self, Request};
 use crate::dataset::{Dataset, DatasetError, source_of};
-use crate::exit_code::ExitCode;
+use crate::evaluate::EvaluateError;
 use crate::labels::argmax;
-use crate::model::ModelError;
 use crate::model::engine::{Engine, Tap};
 use crate::model::preprocess::squeeze;
 
@@ -65,31 +73,6 @@ pub struct Options {
     pub batch_size: usize,
     /// Threads that read pictures.
     pub loader_threads: usize,
-}
-
-/// Why an evaluation ended without an answer.
-#[derive(Debug, thiserror::Error)]
-pub enum EvaluateError {
-    /// The observer asked for it.
-    #[error("interrupted")]
-    Interrupted,
-    /// The pictures.
-    #[error(transparent)]
-    Dataset(#[from] DatasetError),
-    /// The network.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-}
-
-impl EvaluateError {
-    /// What the process tells its caller when this ends it.
-    pub fn exit_code(&self) -> ExitCode {
-        match self {
-            Self::Interrupted => ExitCode::Interrupted,
-            Self::Dataset(error) => error.exit_code(),
-            Self::Model(error) => error.exit_code(),
-        }
-    }
 }
 
 /// Classifies every picture of a folder of class folders. `observe` is told how many of how many are done.

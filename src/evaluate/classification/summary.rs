@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::calibration::Calibration;
-use super::classification::{Evaluation, Prediction};
-use super::metrics::{Confusion, Proportion};
+use super::metrics::Confusion;
+use super::{Evaluation, Prediction};
+use crate::evaluate::proportion::Proportion;
 use crate::labels::{MASK, NO_MASK};
 
 /// The figures.

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Findings;
-use crate::evaluate::calibration::bin_range;
-use crate::evaluate::metrics::{Confusion, Proportion};
+use crate::evaluate::classification::calibration::bin_range;
+use crate::evaluate::classification::metrics::Confusion;
+use crate::evaluate::proportion::Proportion;
 
 type Interval = Option<(f64, f64)>;
 

@@ -1,14 +1,14 @@
 //! The tables, as CSV: the answer for each picture, and the figures by class and source.
 
 use crate::evaluate::classification::Evaluation;
-use crate::evaluate::metrics::Proportion;
-use crate::evaluate::summary::Summary;
+use crate::evaluate::classification::summary::Summary;
+use crate::evaluate::proportion::Proportion;
 
 /// Stands for all classes, or all sources.
 const ALL: &str = "*";
 
 /// `predictions.csv`: one line a picture, with a column of probabilities a class.
-pub fn predictions(evaluation: &Evaluation) -> Vec<u8> {
+pub fn predictions(evaluation: &Evaluation) -> Vec<Vec<String>> {
     let columns = ["picture", "source", "label", "predicted"].map(str::to_owned);
     let probabilities = evaluation.classes.iter().map(|class| format!("probability_{class}"));
     let mut lines = vec![columns.into_iter().chain(probabilities).collect::<Vec<_>>()];
@@ -22,12 +22,12 @@ pub fn predictions(evaluation: &Evaluation) -> Vec<u8> {
         line.extend(prediction.probabilities.iter().map(f32::to_string));
         lines.push(line);
     }
-    csv(lines)
+    lines
 }
 
 /// `table.csv`: one line for all pictures, for each class, for each source, and for each class of each source, with `*`
 /// for all of them. Accuracy over one class is its sensitivity. Empty cells are figures that do not exist.
-pub fn figures(classes: &[String], summary: &Summary) -> Vec<u8> {
+pub fn figures(classes: &[String], summary: &Summary) -> Vec<Vec<String>> {
     let share = |name: &str| ["", "_low", "_high"].map(|bound| format!("{name}{bound}"));
     let mut header = ["source", "class", "pictures", "correct"].map(str::to_owned).to_vec();
     header.extend(["accuracy", "specificity", "precision"].iter().flat_map(|name| share(name)));
@@ -54,17 +54,9 @@ pub fn figures(classes: &[String], summary: &Summary) -> Vec<u8> {
             }
         }
     }
-    csv(lines)
+    lines
 }
 
 fn cell(value: Option<f64>) -> String {
     value.map_or_else(String::new, |value| format!("{value:.6}"))
-}
-
-fn csv(lines: Vec<Vec<String>>) -> Vec<u8> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    for line in lines {
-        writer.write_record(line).expect("all lines have as many cells, and memory takes them");
-    }
-    writer.into_inner().expect("memory takes what is written to it")
 }

@@ -7,10 +7,11 @@ use std::path::Path;
 use image::imageops::{FilterType, overlay, resize};
 use image::{Rgb, RgbImage};
 
-use super::{ReportError, printable};
 use crate::capture::stills::read_image;
 use crate::draw::{Font, palette};
 use crate::evaluate::classification::{Evaluation, Prediction};
+use crate::evaluate::report::ReportError;
+use crate::evaluate::text::printable;
 use crate::plot::write_picture;
 
 /// More pictures than this nobody looks at.

@@ -1,9 +1,9 @@
 //! The figures as a compact table of plain text, for a terminal.
 
-use super::{number, percent, printable};
 use crate::evaluate::classification::Evaluation;
-use crate::evaluate::metrics::Proportion;
-use crate::evaluate::summary::Summary;
+use crate::evaluate::classification::summary::Summary;
+use crate::evaluate::proportion::Proportion;
+use crate::evaluate::text::{number, percent, printable};
 
 /// The table, with a line break at its end.
 pub fn write(evaluation: &Evaluation, summary: &Summary) -> String {

@@ -5,8 +5,9 @@ use std::path::Path;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::evaluate::calibration::{BINS, Bin, Calibration, bin_range};
-use crate::evaluate::metrics::Confusion;
+use crate::evaluate::classification::calibration::{BINS, Bin, Calibration, bin_range};
+use crate::evaluate::classification::metrics::Confusion;
+use crate::evaluate::text::{printable, shortened};
 use crate::plot::{self, Area, BLUE, GREY, GRID, INK, ORANGE, PlotError, axis_label};
 
 const RELIABILITY_PX: (u32, u32) = (860, 1040);
@@ -140,7 +141,7 @@ pub fn confusion(classes: &[String], confusion: &Confusion, path: &Path) -> Resu
     let count = classes.len() as u32;
     let cell = (MATRIX_PX / count.max(1)).clamp(*CELL_PX.start(), *CELL_PX.end());
     let text_px = (cell / 7).clamp(14, 24);
-    let names: Vec<String> = classes.iter().map(|class| shortened(&super::printable(class), 22)).collect();
+    let names: Vec<String> = classes.iter().map(|class| shortened(&printable(class), 22)).collect();
     let widest = names.iter().map(|name| name.chars().count() as u32).max().unwrap_or_default();
     // A bold letter is about 0.6 as wide as the text is high.
     let label_px = widest * text_px * 6 / 10 + 24;
@@ -195,14 +196,6 @@ fn shade(share: f64) -> RGBColor {
     RGBColor(mix(BLUE.0), mix(BLUE.1), mix(BLUE.2))
 }
 
-/// At most `longest` characters, the end of a longer text cut off.
-fn shortened(text: &str, longest: usize) -> String {
-    if text.chars().count() <= longest {
-        return text.to_owned();
-    }
-    text.chars().take(longest - 1).chain(['…']).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use image::RgbImage;
@@ -244,11 +237,5 @@ mod tests {
         let two = drawn(|path| reliability(&Calibration::new(answers.iter().map(|answer| (0, answer))), path));
         assert_eq!(one.dimensions(), RELIABILITY_PX);
         assert_ne!(one, two);
-    }
-
-    #[test]
-    fn long_names_are_cut_between_characters() {
-        assert_eq!(shortened("naïve", 5), "naïve");
-        assert_eq!(shortened("naïvely", 5), "naïv…");
     }
 }

@@ -1,7 +1,10 @@
 //! `report.md`: the report for people.
 
-use super::{CONFUSION, Findings, JSON, MISTAKES, PREDICTIONS, RELIABILITY, TABLE, number, percent, printable};
-use crate::evaluate::calibration::BINS;
+use super::{CONFUSION, Findings, MISTAKES, PREDICTIONS, RELIABILITY};
+use crate::evaluate::classification::calibration::BINS;
+use crate::evaluate::markdown::{escaped, table};
+use crate::evaluate::report::{JSON, TABLE};
+use crate::evaluate::text::{number, percent, printable};
 
 /// The text of `report.md`; `has_sheet` if there are mistakes to be shown.
 pub fn write(Findings { model, evaluation, summary }: Findings, has_sheet: bool) -> String {
@@ -96,19 +99,4 @@ pub fn write(Findings { model, evaluation, summary }: Findings, has_sheet: bool)
         false => "None.\n".to_owned(),
     };
     text + &format!("\nAll answers are in {PREDICTIONS}, the figures in {JSON} and {TABLE}.\n")
-}
-
-fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-    let header: Vec<String> = header.iter().map(|&cell| cell.to_owned()).collect();
-    let rule = vec!["---".to_owned(); header.len()];
-    [header, rule].into_iter().chain(rows).map(|row| line(&row)).collect()
-}
-
-/// Names come from files and may hold what Markdown takes for its own.
-fn escaped(name: &str) -> String {
-    printable(name)
-        .chars()
-        .flat_map(|character| "\\|*_`<[]".contains(character).then_some('\\').into_iter().chain([character]))
-        .collect()
 }

@@ -2,7 +2,7 @@
 
 use ndarray::Array1;
 
-use super::metrics::Proportion;
+use crate::evaluate::proportion::Proportion;
 use crate::labels::argmax;
 
 /// Equal-width bins of the confidence, as in Guo et al. 2017, On Calibration of Modern Neural Networks.

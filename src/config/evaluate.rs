@@ -1,0 +1,112 @@
+//! What `evaluate` does: its options checked against the kind of folder that it is given.
+
+use std::path::{Path, PathBuf};
+
+use super::{ConfigError, UsageError, available_threads};
+use crate::boxes::default_threshold;
+use crate::cli::{BoxesArgs, ClassWeightsArg, EvaluateArgs, LayerArg, Methods, ResolutionArg};
+use crate::dataset::voc::VocDataset;
+use crate::evaluate::classification::Options;
+use crate::evaluate::localisation::{Choice, Extent, Settings};
+use crate::model::resnet::Resolution;
+
+const BATCH_SIZE: usize = 32;
+const CURVE_STEPS: usize = 16;
+
+/// What is evaluated and how.
+#[derive(Debug)]
+pub enum EvaluateConfig {
+    /// Classes, on class folders.
+    Classes(Options),
+    /// Boxes, on annotated pictures.
+    Boxes(BoxesConfig),
+}
+
+/// How boxes are evaluated.
+#[derive(Debug)]
+pub struct BoxesConfig {
+    /// What is measured.
+    pub settings: Settings,
+    /// How densely `layer4` looks.
+    pub resolution: Resolution,
+    /// Where thresholds are chosen first.
+    pub tune_on: Option<PathBuf>,
+}
+
+impl EvaluateConfig {
+    /// Checks a command line.
+    ///
+    /// # Errors
+    ///
+    /// When options are given that mean nothing for this folder, or the folder to tune on is the one that is evaluated.
+    pub fn new(args: &EvaluateArgs) -> Result<Self, ConfigError> {
+        let loader_threads = args.model.threads.unwrap_or_else(available_threads);
+        let data = args.data.display();
+        if !VocDataset::is_voc(&args.data) {
+            if let Some(option) = first_given(&args.boxes) {
+                return Err(UsageError(format!(
+                    "{option} is for annotated boxes, but {data} has no images/ and annotations/; leave it out"
+                ))
+                .into());
+            }
+            let batch_size = args.batch_size.unwrap_or(BATCH_SIZE);
+            return Ok(Self::Classes(Options { batch_size, loader_threads }));
+        }
+        if args.batch_size.is_some() {
+            return Err(UsageError(format!(
+                "--batch-size is for class folders, but {data} has images/ and annotations/; leave it out"
+            ))
+            .into());
+        }
+        if let Some(other) = args.boxes.tune_on.as_deref().filter(|other| is_same(other, &args.data)) {
+            return Err(UsageError(format!(
+                "--tune-on {}: thresholds are chosen on other pictures than those evaluated; give another folder",
+                other.display()
+            ))
+            .into());
+        }
+        Ok(Self::Boxes(BoxesConfig::new(&args.boxes, loader_threads)))
+    }
+}
+
+impl BoxesConfig {
+    fn new(args: &BoxesArgs, loader_threads: usize) -> Self {
+        let resolution = args.resolution.unwrap_or(ResolutionArg::Atrous).into();
+        let method_settings = args.explanation.method_settings();
+        let Methods(methods) = args.methods.clone().unwrap_or_default();
+        let with_threshold = |method| Choice {
+            method,
+            threshold: args.explanation.threshold.unwrap_or_else(|| default_threshold(method, resolution)),
+        };
+        let settings = Settings {
+            methods: methods.into_iter().map(with_threshold).collect(),
+            method_settings,
+            gradient_source: args.gradients.map(Into::into).unwrap_or_default(),
+            extent: Extent::Full { curve_steps: args.curve_steps.unwrap_or(CURVE_STEPS) },
+            loader_threads,
+        };
+        Self { settings, resolution, tune_on: args.tune_on.clone() }
+    }
+}
+
+/// The first option for boxes that is given. One that is given as what it is by default changes nothing.
+fn first_given(args: &BoxesArgs) -> Option<&'static str> {
+    let given = [
+        ("--methods", args.methods.is_some()),
+        ("--resolution", args.resolution.is_some()),
+        ("--gradients", args.gradients.is_some()),
+        ("--curve-steps", args.curve_steps.is_some()),
+        ("--tune-on", args.tune_on.is_some()),
+        ("--components", args.explanation.components.is_some()),
+        ("--threshold", args.explanation.threshold.is_some()),
+        ("--layer", args.explanation.layer != LayerArg::Layer3),
+        ("--class-weights", args.explanation.class_weights != ClassWeightsArg::NonNegative),
+        ("--centred", args.explanation.centred),
+    ];
+    given.into_iter().find_map(|(option, is_given)| is_given.then_some(option))
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    // What does not exist is told when it is read.
+    one.canonicalize().ok().zip(other.canonicalize().ok()).is_some_and(|(one, other)| one == other)
+}
