@@ -5,8 +5,9 @@ use std::str::FromStr;
 
 use ndarray::Array2;
 
-use crate::explain::Method;
+use crate::explain::{Method, MethodSettings};
 use crate::geometry::Rect;
+use crate::model::engine::Tap;
 use crate::model::resnet::Resolution;
 
 /// What counts as hot.
@@ -54,7 +55,7 @@ impl fmt::Display for Threshold {
 
 /// The threshold of a method's maps with which its boxes fit best on the validation set of 187 faces, of 0.05 to 0.95 in
 /// steps of 0.05, for the shipped model and the map of the annotated class.
-pub fn default_threshold(method: Method, resolution: Resolution) -> Threshold {
+pub fn default_threshold(method: Method, settings: &MethodSettings, resolution: Resolution) -> Threshold {
     let (native, atrous) = match method {
         Method::Cam | Method::GradCam | Method::XGradCam => (0.4, 0.35),
         Method::GradCamPlusPlus => (0.45, 0.4),
@@ -67,7 +68,10 @@ pub fn default_threshold(method: Method, resolution: Resolution) -> Threshold {
         Method::HayCam => (0.3, 0.3),
         Method::HayCamFilters => (0.3, 0.3),
         Method::HayCamLoadings => (0.4, 0.4),
-        Method::HayCamRefined => (0.2, 0.2),
+        Method::HayCamRefined => match settings.refined.tap {
+            Tap::Layer3 => (0.2, 0.2),
+            Tap::Layer4 => (0.45, 0.45),
+        },
     };
     Threshold::Share(match resolution {
         Resolution::Native => native,

@@ -192,9 +192,10 @@ pub struct ExplanationArgs {
     #[arg(long, value_name = "X|otsu")]
     pub threshold: Option<Threshold>,
 
-    /// Layer that haycam-refined reduces: layer3 sees finer, layer4 needs no further pass
-    #[arg(long, value_enum, default_value = "layer3")]
-    pub layer: LayerArg,
+    /// Layer that haycam-refined reduces: layer3 sees finer, layer4 costs next to nothing [default: layer4 for run, layer3
+    /// otherwise]
+    #[arg(long, value_enum)]
+    pub layer: Option<LayerArg>,
 
     /// Class weights of haycam-refined: what speaks against the class is ignored, or it counts
     #[arg(long, value_enum, default_value = "non-negative")]
@@ -208,7 +209,7 @@ pub struct ExplanationArgs {
 /// A layer whose activations are reduced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LayerArg {
-    /// 14x14 positions of 256 filters
+    /// 14x14 positions of 256 filters, with a further pass through layer4 and back: about a forward pass more
     Layer3,
     /// 7x7 positions of 512 filters, 14x14 if atrous
     Layer4,
@@ -233,10 +234,10 @@ pub enum ResolutionArg {
 }
 
 impl ExplanationArgs {
-    /// What is set on methods.
-    pub fn method_settings(&self) -> MethodSettings {
+    /// What is set on methods, with the layer that suits the command.
+    pub fn method_settings(&self, layer: LayerArg) -> MethodSettings {
         let refined = HayCamRefined {
-            tap: match self.layer {
+            tap: match self.layer.unwrap_or(layer) {
                 LayerArg::Layer3 => Tap::Layer3,
                 LayerArg::Layer4 => Tap::Layer4,
             },

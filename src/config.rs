@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::analyse::AnalysisSettings;
 use crate::boxes::default_threshold;
 use crate::capture::{CaptureError, OpenOptions, Policy, SourceSpec};
-use crate::cli::{OutputArgs, PolicyArg, RunArgs};
+use crate::cli::{LayerArg, OutputArgs, PolicyArg, RunArgs};
 use crate::display;
 use crate::exit_code::ExitCode;
 use crate::model::device::DeviceChoice;
@@ -93,6 +93,9 @@ impl RunConfig {
         }
         let show = wants_window(&args.output)?;
         let resolution = args.resolution.into();
+        // A further pass through layer4 and back would halve the frame rate.
+        let method_settings = args.explanation.method_settings(LayerArg::Layer4);
+        let threshold = args.explanation.threshold;
         Ok(Self {
             run: RunSettings {
                 sources: with_unique_names(sources),
@@ -110,8 +113,8 @@ impl RunConfig {
             resolution,
             analysis: AnalysisSettings {
                 method: args.method,
-                method_settings: args.explanation.method_settings(),
-                threshold: args.explanation.threshold.unwrap_or_else(|| default_threshold(args.method, resolution)),
+                method_settings,
+                threshold: threshold.unwrap_or_else(|| default_threshold(args.method, &method_settings, resolution)),
                 all_boxes: args.all_boxes,
             },
             save,

@@ -19,7 +19,7 @@ fn the_map_is_that_of_the_class_that_was_found() {
     let settings = AnalysisSettings {
         method,
         method_settings: MethodSettings::default(),
-        threshold: default_threshold(method, Resolution::Native),
+        threshold: default_threshold(method, &MethodSettings::default(), Resolution::Native),
         all_boxes: false,
     };
     let load = || Engine::load(&shipped_model(), Device::Cpu).unwrap();

@@ -94,7 +94,9 @@ pub fn compare(engine: &Engine, picture: &RgbImage, settings: &ComparisonSetting
         let map = explainer.explain(&evidence)?;
         let time = watch.lap();
         let values = normalise(&map.values);
-        let threshold = settings.threshold.unwrap_or_else(|| default_threshold(method, settings.resolution));
+        let threshold = settings
+            .threshold
+            .unwrap_or_else(|| default_threshold(method, &settings.method_settings, settings.resolution));
         let heat = enlarge(&values, side as usize, side as usize);
         let hottest = boxes::find(&heat, threshold).into_iter().filter(|found| found.holds_peak);
         let boxes = hottest.map(|found| Detection::new(found, &heat, picture, class)).collect();

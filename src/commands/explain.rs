@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::analyse::comparison::{Comparison, ComparisonSettings, compare};
 use crate::capture::stills::read_image;
-use crate::cli::{ExplainArgs, ProgressArg, ResolutionArg};
+use crate::cli::{ExplainArgs, LayerArg, ProgressArg, ResolutionArg};
 use crate::config::explain::{FigureOf, figures};
 use crate::config::{ConfigError, UsageError, shipped_model};
 use crate::draw::{Font, figure};
@@ -66,7 +66,7 @@ pub fn run(args: &ExplainArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> 
 fn settings(args: &ExplainArgs) -> ComparisonSettings {
     ComparisonSettings {
         methods: args.methods.clone().unwrap_or_default().0,
-        method_settings: args.explanation.method_settings(),
+        method_settings: args.explanation.method_settings(LayerArg::Layer3),
         threshold: args.explanation.threshold,
         resolution: args.resolution.into(),
         gradient_source: args.gradients.into(),

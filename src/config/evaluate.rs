@@ -72,11 +72,14 @@ impl EvaluateConfig {
 impl BoxesConfig {
     fn new(args: &BoxesArgs, loader_threads: usize) -> Self {
         let resolution = args.resolution.unwrap_or(ResolutionArg::Atrous).into();
-        let method_settings = args.explanation.method_settings();
+        let method_settings = args.explanation.method_settings(LayerArg::Layer3);
         let Methods(methods) = args.methods.clone().unwrap_or_default();
         let with_threshold = |method| Choice {
             method,
-            threshold: args.explanation.threshold.unwrap_or_else(|| default_threshold(method, resolution)),
+            threshold: args
+                .explanation
+                .threshold
+                .unwrap_or_else(|| default_threshold(method, &method_settings, resolution)),
         };
         let settings = Settings {
             methods: methods.into_iter().map(with_threshold).collect(),
@@ -99,7 +102,7 @@ fn first_given(args: &BoxesArgs) -> Option<&'static str> {
         ("--tune-on", args.tune_on.is_some()),
         ("--components", args.explanation.components.is_some()),
         ("--threshold", args.explanation.threshold.is_some()),
-        ("--layer", args.explanation.layer != LayerArg::Layer3),
+        ("--layer", args.explanation.layer.is_some()),
         ("--class-weights", args.explanation.class_weights != ClassWeightsArg::NonNegative),
         ("--centred", args.explanation.centred),
     ];
