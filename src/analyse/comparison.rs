@@ -57,7 +57,8 @@ pub struct MethodMap {
     pub threshold: Threshold,
     /// The box around the hottest region, in pixels of the picture; none where the map is cold everywhere.
     pub boxes: Vec<Detection>,
-    /// How long the map took, beyond the forward pass that all methods share.
+    /// How long the map took, beyond the forward pass that all methods share. The first gradients of a process take longer,
+    /// because libtorch sets itself up for them.
     pub time: Duration,
 }
 

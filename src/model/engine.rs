@@ -129,9 +129,10 @@ impl Engine {
         Ok(answers)
     }
 
-    /// Back-propagates the score w' GAP(A), where A are `layer4`'s activations at the engine's resolution and GAP their mean
-    /// over all positions, to what a stage gave: (positions, filters). With `class_weights` (filters) a row of the fully
-    /// connected layer, that score is the class's logit without its bias.
+    /// Back-propagates the score w' GAP(A), where A are `layer4`'s activations and GAP their mean over all positions, to what
+    /// a stage gave: (positions, filters). With `class_weights` (filters) a row of the fully connected layer, that score is
+    /// the class's logit without its bias. From `layer3` the way leads through `layer4` as it was trained, whatever the
+    /// engine's resolution.
     ///
     /// # Errors
     ///
@@ -150,7 +151,7 @@ impl Engine {
         let weights: Vec<f32> = class_weights.iter().copied().collect();
         let weights = Tensor::f_from_slice(&weights)?.f_to_device(self.device)?;
         let layer4 = match tap {
-            Tap::Layer3 => self.model.network.layer4(&tapped, self.resolution)?,
+            Tap::Layer3 => self.model.network.layer4(&tapped, Resolution::Native)?,
             Tap::Layer4 => tapped.shallow_clone(),
         };
         let pooled = layer4.f_mean_dim([0i64, 2, 3].as_slice(), false, Kind::Float)?;

@@ -104,13 +104,14 @@ pub(super) fn fitted(picture: (u32, u32), room: (u32, u32)) -> (u32, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::explain::Method;
 
     const SHAPES: [(u32, u32); 7] = [(640, 480), (480, 640), (1920, 1080), (1, 1), (1, 5000), (5000, 1), (224, 224)];
 
     #[test]
     fn columns_neither_overlap_nor_leave_the_sheet() {
         for picture in SHAPES {
-            for methods in 1..=11 {
+            for methods in 1..=Method::ALL.len() {
                 let layout = Layout::new(methods, picture);
                 let (width, height) = layout.size();
                 assert!(left_px() - GUTTER_PX + width <= SHEET_MAX_PX.0, "{methods} {picture:?}: {layout:?}");
@@ -127,7 +128,7 @@ mod tests {
     #[test]
     fn panels_keep_the_shape_of_the_picture() {
         for picture in [(640, 480), (480, 640), (1920, 1080)] {
-            for methods in [1, 2, 9, 11] {
+            for methods in [1, 2, 9, Method::ALL.len()] {
                 let (width, height) = Layout::new(methods, picture).panel;
                 let expected = f64::from(height) * f64::from(picture.0) / f64::from(picture.1);
                 assert!((f64::from(width) - expected).abs() <= 1.0, "{methods} {picture:?}: {width}x{height}");

@@ -134,3 +134,72 @@ fn write(
     let (text_px, text) = font.fit_tag(text, text_px, width_px);
     font.draw_text(sheet, &text, text_px, (place.0 as f32, place.1 as f32), ink);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ndarray::{Array1, array};
+
+    use super::*;
+    use crate::boxes::Threshold;
+    use crate::explain::Method;
+
+    fn comparison(classes: usize, methods: &[Method]) -> Comparison {
+        let map = |&method: &Method| MethodMap {
+            method,
+            values: array![[0.0, 1.0, 0.0], [0.0, 0.5, 0.0]],
+            reduction: None,
+            threshold: Threshold::Otsu,
+            boxes: Vec::new(),
+            time: Duration::from_micros(1234),
+        };
+        Comparison {
+            label: 0,
+            probabilities: Array1::from_elem(classes, 1.0 / classes as f32),
+            class: classes - 1,
+            maps: methods.iter().map(map).collect(),
+        }
+    }
+
+    #[test]
+    fn any_picture_number_of_classes_and_of_methods_can_be_drawn() {
+        let font = Font::bundled().unwrap();
+        for (width, height) in [(1, 1), (2, 900), (900, 2), (640, 480)] {
+            let picture = RgbImage::from_pixel(width, height, Rgb([9, 120, 70]));
+            for (classes, methods) in [(1, &Method::ALL[..1]), (3, &[]), (30, &Method::ALL)] {
+                let names: Vec<String> = (0..classes).map(|class| format!("a class with number {class}")).collect();
+                let comparison = comparison(classes, methods);
+                let sheet = draw(&font, &picture, &comparison, &names, &"name".repeat(99), &["a note".to_owned()]);
+                assert!(sheet.pixels().any(|pixel| *pixel == Rgb([9, 120, 70])), "{width}x{height}");
+                let hottest = Rgb(heat_colours()[255]);
+                assert!(methods.is_empty() || sheet.pixels().any(|pixel| *pixel == hottest), "{width}x{height}");
+            }
+        }
+    }
+
+    #[test]
+    fn places_of_the_grid_keep_their_edges() {
+        let map = array![[0.0, 1.0, 0.0], [0.0, 0.5, 0.0]];
+        let picture = grid_picture(&map, (30, 20));
+        let colours = heat_colours();
+        for (x, y, level) in [(0, 0, 0), (9, 9, 0), (10, 0, 255), (19, 9, 255), (10, 10, 127), (20, 9, 0), (29, 19, 0)]
+        {
+            assert_eq!(picture.get_pixel(x, y).0, colours[level], "{x} {y}");
+        }
+    }
+
+    #[test]
+    fn facts_say_what_is_missing() {
+        let map = &comparison(2, &[Method::Cam]).maps[0];
+        assert_eq!(facts(map), ["2x3, 1.2 ms", "threshold otsu, no box"]);
+    }
+
+    #[test]
+    fn the_explained_class_is_listed_however_improbable() {
+        let mut comparison = comparison(30, &[]);
+        comparison.probabilities = Array1::from_shape_fn(30, |class| if class == 29 { 0.0 } else { 1.0 / 29.0 });
+        let listed = side::listed_classes(&comparison);
+        assert!(listed.contains(&29) && listed.is_sorted() && listed.len() < 30, "{listed:?}");
+    }
+}

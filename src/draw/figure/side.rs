@@ -39,7 +39,7 @@ pub(super) fn draw(
 
     let name = &classes[comparison.label];
     let confidence = f64::from(comparison.probabilities[comparison.label]) * 100.0;
-    let (text_px, tag) = font.fit_tag(&format!("{name} {confidence:.0} %"), TEXT_PX, SIDE_PX);
+    let (text_px, tag) = font.fit_tag(&format!("{name} {confidence:.1} %"), TEXT_PX, SIDE_PX);
     font.draw_tag(&mut column, &tag, text_px, (0, 0), class_colour(name, comparison.label));
 
     let mut y = height + GAP_PX;
@@ -58,7 +58,7 @@ pub(super) fn draw(
 }
 
 /// The classes to list, in their order; the one that is explained is among them.
-fn listed_classes(comparison: &Comparison) -> Vec<usize> {
+pub(super) fn listed_classes(comparison: &Comparison) -> Vec<usize> {
     let mut classes: Vec<usize> = (0..comparison.probabilities.len()).collect();
     classes.sort_by(|&one, &other| {
         let rank = |class: usize| (class == comparison.class, comparison.probabilities[class]);
