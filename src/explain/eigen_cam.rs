@@ -6,7 +6,7 @@
 
 use ndarray::Axis;
 
-use super::{ClassActivationMap, Evidence, ExplainError, Explainer, Needs, Reduction};
+use super::{ClassActivationMap, Evidence, ExplainError, Explainer, Needs};
 use crate::pca::{self, Components};
 
 /// The method; it has no parameters.
@@ -27,7 +27,6 @@ impl Explainer for EigenCam {
         let strength = centred.sum_axis(Axis(1));
         let sign = if projection.dot(&strength) < 0.0 { -1.0 } else { 1.0 };
         let map = ClassActivationMap::on_grid(projection.mapv(|value| (sign * value) as f32), evidence.grid());
-        let reduction = Reduction { components: basis.components(), captured_variance: basis.captured_variance() };
-        Ok(ClassActivationMap { reduction: Some(reduction), ..map })
+        Ok(ClassActivationMap { reduction: Some((&basis).into()), ..map })
     }
 }

@@ -17,7 +17,7 @@
 
 use ndarray::{Array1, ArrayView1, ArrayView2};
 
-use super::{ClassActivationMap, Evidence, ExplainError, Explainer, Needs, Reduction};
+use super::{ClassActivationMap, Evidence, ExplainError, Explainer, Needs};
 use crate::pca::{self, Basis, Components, PcaError};
 
 /// Principal components in the paper.
@@ -49,37 +49,43 @@ impl Explainer for HayCam {
     }
 
     fn explain(&self, evidence: &Evidence) -> Result<ClassActivationMap, ExplainError> {
-        let (values, basis) = self.reduce(evidence.activations(), evidence.class_weights())?;
-        let reduction = Reduction { components: basis.components(), captured_variance: basis.captured_variance() };
-        Ok(ClassActivationMap { reduction: Some(reduction), ..ClassActivationMap::on_grid(values, evidence.grid()) })
+        let basis = self.fit(evidence.activations(), self.components)?;
+        Ok(self.map(evidence, &basis))
+    }
+
+    fn explain_with(&self, evidence: &Evidence, counts: &[usize]) -> Result<Vec<ClassActivationMap>, ExplainError> {
+        let most = counts.iter().copied().max().unwrap_or(1);
+        let basis = self.fit(evidence.activations(), Components::Count(most))?;
+        Ok(counts.iter().map(|&count| self.map(evidence, &basis.leading(count))).collect())
     }
 }
 
 impl HayCam {
-    /// One value a position, and the basis behind it. Activations that do not vary have a map of zeros: no position speaks
-    /// more for the class than another.
-    fn reduce(
-        &self,
-        activations: ArrayView2<f32>,
-        class_weights: ArrayView1<f32>,
-    ) -> Result<(Array1<f32>, Basis), PcaError> {
+    fn fit(&self, activations: ArrayView2<f32>, components: Components) -> Result<Basis, PcaError> {
+        match self.reading {
+            Reading::Positions | Reading::Loadings => pca::fit(activations, components),
+            Reading::Filters => pca::fit(activations.t(), components),
+        }
+    }
+
+    fn map(&self, evidence: &Evidence, basis: &Basis) -> ClassActivationMap {
+        let values = self.reduce(evidence.activations(), evidence.class_weights(), basis);
+        ClassActivationMap { reduction: Some(basis.into()), ..ClassActivationMap::on_grid(values, evidence.grid()) }
+    }
+
+    /// One value a position. Activations that do not vary have a map of zeros: no position speaks more for the class than
+    /// another.
+    fn reduce(&self, activations: ArrayView2<f32>, class_weights: ArrayView1<f32>, basis: &Basis) -> Array1<f32> {
         let class_weights = class_weights.mapv(f64::from);
         match self.reading {
-            Reading::Positions => {
-                let basis = pca::fit(activations, self.components)?;
-                let weights = basis.reduce(class_weights.view());
-                Ok((project(activations, &basis, weights.view()), basis))
-            }
+            Reading::Positions => project(activations, basis, basis.reduce(class_weights.view()).view()),
             Reading::Filters => {
-                let basis = pca::fit(activations.t(), self.components)?;
                 let total = class_weights.sum();
                 // X' w, written without keeping X.
                 let scores = activations.mapv(f64::from).dot(&class_weights) - &basis.mean * total;
-                let values = basis.reduce(scores.view());
-                Ok((values.mapv(|value| value as f32), basis))
+                basis.reduce(scores.view()).mapv(|value| value as f32)
             }
             Reading::Loadings => {
-                let basis = pca::fit(activations, self.components)?;
                 let loadings = basis.directions.mapv(|value| value * value).dot(&basis.variances);
                 let mut filters: Vec<usize> = (0..loadings.len()).collect();
                 filters.sort_by(|&a, &b| loadings[b].total_cmp(&loadings[a]));
@@ -87,7 +93,7 @@ impl HayCam {
                 for &filter in filters.iter().take(basis.components()) {
                     kept[filter] = class_weights[filter];
                 }
-                Ok((activations.mapv(f64::from).dot(&kept).mapv(|value| value as f32), basis))
+                activations.mapv(f64::from).dot(&kept).mapv(|value| value as f32)
             }
         }
     }
@@ -130,7 +136,8 @@ mod tests {
 
     fn read(reading: Reading, activations: &Array2<f32>, weights: &Array1<f32>, components: usize) -> Array1<f64> {
         let haycam = HayCam { components: Components::Count(components), reading };
-        haycam.reduce(activations.view(), weights.view()).unwrap().0.mapv(f64::from)
+        let basis = haycam.fit(activations.view(), haycam.components).unwrap();
+        haycam.reduce(activations.view(), weights.view(), &basis).mapv(f64::from)
     }
 
     fn centred(activations: &Array2<f32>) -> Array2<f64> {
@@ -195,13 +202,16 @@ mod tests {
     fn degenerate_activations_have_a_defined_answer() {
         let weights = weights(12);
         let haycam = HayCam { components: Components::Count(19), reading: Reading::Positions };
-        let (constant, basis) = haycam.reduce(Array2::from_elem((49, FILTERS), 0.7).view(), weights.view()).unwrap();
+        let reduce = |activations: &Array2<f32>| {
+            let basis = haycam.fit(activations.view(), haycam.components)?;
+            Ok((haycam.reduce(activations.view(), weights.view(), &basis), basis))
+        };
+        let (constant, basis) = reduce(&Array2::from_elem((49, FILTERS), 0.7)).unwrap();
         assert!(constant.iter().all(|&value| value == 0.0));
         assert_eq!((basis.components(), basis.captured_variance()), (0, 1.0));
-        let (single, _) = haycam.reduce(random(1, FILTERS, 0.0, 4).view(), weights.view()).unwrap();
+        let (single, _) = reduce(&random(1, FILTERS, 0.0, 4)).unwrap();
         assert_eq!(single, Array1::<f32>::zeros(1));
-        let broken = Array2::from_elem((49, FILTERS), f32::NAN);
-        assert_eq!(haycam.reduce(broken.view(), weights.view()).unwrap_err(), PcaError::NotFinite);
+        assert_eq!(reduce(&Array2::from_elem((49, FILTERS), f32::NAN)).unwrap_err(), PcaError::NotFinite);
     }
 
     /// The second reading step by step: 512 samples of 49 variables.

@@ -15,11 +15,11 @@
 //!
 //! What each switch is worth and costs is in `docs/explainers.md`.
 
-use ndarray::{Array1, Array2, ArrayView2, Axis};
+use ndarray::{Array2, Axis};
 
-use super::{ClassActivationMap, Evidence, ExplainError, Explainer, Needs, Reduction};
-use crate::model::engine::Tap;
-use crate::pca::{self, Basis, Components, PcaError};
+use super::{ClassActivationMap, Evidence, ExplainError, Explainer, Needs};
+use crate::model::engine::{Layer, Tap};
+use crate::pca::{self, Basis, Components};
 
 /// Share of the variance that `--components auto` keeps; the best on the validation set.
 pub const AUTO_COMPONENTS: Components = Components::Variance(0.7);
@@ -52,6 +52,22 @@ impl Explainer for HayCamRefined {
     }
 
     fn explain(&self, evidence: &Evidence) -> Result<ClassActivationMap, ExplainError> {
+        let (layer, gradients) = self.weighted_layer(evidence)?;
+        let basis = pca::fit(layer.activations.view(), self.components)?;
+        Ok(self.map(layer, &gradients, &basis))
+    }
+
+    fn explain_with(&self, evidence: &Evidence, counts: &[usize]) -> Result<Vec<ClassActivationMap>, ExplainError> {
+        let (layer, gradients) = self.weighted_layer(evidence)?;
+        let most = counts.iter().copied().max().unwrap_or(1);
+        let basis = pca::fit(layer.activations.view(), Components::Count(most))?;
+        Ok(counts.iter().map(|&count| self.map(layer, &gradients, &basis.leading(count))).collect())
+    }
+}
+
+impl HayCamRefined {
+    /// The activations that are reduced, and what each counts, both (positions, filters).
+    fn weighted_layer<'a>(&self, evidence: &Evidence<'a>) -> Result<(&'a Layer, Array2<f32>), ExplainError> {
         let mut class_weights = evidence.class_weights().to_owned();
         if self.non_negative {
             class_weights.mapv_inplace(|weight| weight.max(0.0));
@@ -63,21 +79,16 @@ impl Explainer for HayCamRefined {
         if self.non_negative {
             gradients.mapv_inplace(|gradient| gradient.max(0.0));
         }
-        let (values, basis) = self.reduce(layer.activations.view(), &gradients)?;
-        let reduction = Reduction { components: basis.components(), captured_variance: basis.captured_variance() };
-        Ok(ClassActivationMap { reduction: Some(reduction), ..ClassActivationMap::on_grid(values, layer.grid) })
+        Ok((layer, gradients))
     }
-}
 
-impl HayCamRefined {
-    fn reduce(&self, activations: ArrayView2<f32>, gradients: &Array2<f32>) -> Result<(Array1<f32>, Basis), PcaError> {
-        let basis = pca::fit(activations, self.components)?;
-        let scores = (activations.mapv(f64::from) - &basis.mean).dot(&basis.directions);
-        let mut reduced = scores.dot(&basis.directions.t());
+    fn map(&self, layer: &Layer, gradients: &Array2<f32>, basis: &Basis) -> ClassActivationMap {
+        let centred = layer.activations.mapv(f64::from) - &basis.mean;
+        let mut reduced = centred.dot(&basis.directions).dot(&basis.directions.t());
         if !self.centred {
             reduced += &basis.mean;
         }
-        let values = (reduced * gradients.mapv(f64::from)).sum_axis(Axis(1));
-        Ok((values.mapv(|value| value as f32), basis))
+        let values = (reduced * gradients.mapv(f64::from)).sum_axis(Axis(1)).mapv(|value| value as f32);
+        ClassActivationMap { reduction: Some(basis.into()), ..ClassActivationMap::on_grid(values, layer.grid) }
     }
 }

@@ -119,11 +119,6 @@ impl Method {
         }
     }
 
-    /// Whether it has principal components that can be set.
-    pub fn has_components(self) -> bool {
-        matches!(self, Self::HayCam | Self::HayCamFilters | Self::HayCamLoadings | Self::HayCamRefined)
-    }
-
     /// The method, ready to explain.
     pub fn explainer(self, settings: MethodSettings) -> Box<dyn Explainer> {
         let haycam = |reading| {

@@ -44,7 +44,7 @@ pub use method::{Method, MethodSettings};
 use crate::exit_code::ExitCode;
 use crate::model::ModelError;
 use crate::model::engine::Tap;
-use crate::pca::PcaError;
+use crate::pca::{Basis, PcaError};
 
 /// Evidence for one class by position.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,6 +95,17 @@ pub trait Explainer: fmt::Debug + Send {
     ///
     /// When activations are not finite, which a damaged model causes, or the network is needed and fails.
     fn explain(&self, evidence: &Evidence) -> Result<ClassActivationMap, ExplainError>;
+
+    /// The same map with other numbers of principal components, in their order; nothing from a method that has none. All
+    /// come from one fit.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::explain`].
+    fn explain_with(&self, evidence: &Evidence, counts: &[usize]) -> Result<Vec<ClassActivationMap>, ExplainError> {
+        let _ = (evidence, counts);
+        Ok(Vec::new())
+    }
 }
 
 /// Why there is no map.
@@ -115,6 +126,12 @@ impl ExplainError {
             Self::Model(error) => error.exit_code(),
             Self::Components(_) => ExitCode::Failed,
         }
+    }
+}
+
+impl From<&Basis> for Reduction {
+    fn from(basis: &Basis) -> Self {
+        Self { components: basis.components(), captured_variance: basis.captured_variance() }
     }
 }
 

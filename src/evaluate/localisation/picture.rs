@@ -1,13 +1,12 @@
 //! Measures the maps of all methods on one picture.
 
-use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use image::RgbImage;
-use ndarray::{Array2, ArrayView1, ArrayView3};
+use ndarray::Array2;
 
 use super::curves::Perturbed;
 use super::overlap::{best_dice, best_iou};
@@ -18,12 +17,10 @@ use crate::boxes::{self, Threshold};
 use crate::dataset::voc::{LabelledBox, Problem, ProblemKind};
 use crate::evaluate::EvaluateError;
 use crate::explain::normalise::{enlarge, normalise};
-use crate::explain::{Evidence, Explainer, MethodSettings, Network};
+use crate::explain::{ClassActivationMap, Evidence, Explainer};
 use crate::geometry::Rect;
 use crate::labels::argmax;
-use crate::model::ModelError;
-use crate::model::engine::{Engine, Inference, Layer, Tap};
-use crate::pca::Components;
+use crate::model::engine::{Engine, Inference, Tap};
 
 /// Numbers of principal components at which methods that have some are measured.
 pub const COMPONENTS: [usize; 11] = [1, 2, 3, 5, 8, 12, 19, 26, 33, 40, 48];
@@ -114,10 +111,10 @@ impl<'a> Explainers<'a> {
             let question = |class| Question { input, inference: &inference, class };
             let mut heats = BTreeMap::new();
             for class in subjects.iter().map(|subject| subject.class) {
-                heats.insert(class, heat(&**explainer, self.evidence(self.engine, question(class)))?);
+                heats.insert(class, heat(&**explainer, self.evidence(question(class)))?);
             }
             if self.settings.extent != Extent::Thresholds && !heats.contains_key(&predicted) {
-                heats.insert(predicted, heat(&**explainer, self.evidence(self.engine, question(predicted)))?);
+                heats.insert(predicted, heat(&**explainer, self.evidence(question(predicted)))?);
             }
             for Subject { class, boxes, measures, .. } in &mut subjects {
                 let heat = &heats[class];
@@ -125,8 +122,9 @@ impl<'a> Explainers<'a> {
                 let of_predicted =
                     heats.get(&predicted).and_then(|heat| peak_box(&heat.values, choice.threshold, *size));
                 let mut iou_by_components = Vec::new();
-                if choice.method.has_components() && self.settings.extent != Extent::Thresholds {
-                    iou_by_components = self.iou_by_components(choice, question(*class), boxes, *size)?;
+                if self.settings.extent != Extent::Thresholds {
+                    let evidence = self.evidence(question(*class));
+                    iou_by_components = self.iou_by_components((choice, &**explainer), evidence, boxes, *size)?;
                 }
                 let areas = perturbed.as_ref().map(|perturbed| perturbed.measure(&heat.values, *class)).transpose()?;
                 measures.push(Measures {
@@ -147,27 +145,26 @@ impl<'a> Explainers<'a> {
         Ok((MeasuredPicture { path: path.clone(), size: *size, predicted, probabilities, forward }, subjects))
     }
 
-    /// IoU of a method with each of [`COMPONENTS`].
+    /// IoU of a method with each of [`COMPONENTS`]; none if it has no components.
     fn iou_by_components(
         &self,
-        choice: &Choice,
-        question: Question,
+        (choice, explainer): (&Choice, &dyn Explainer),
+        evidence: Evidence,
         boxes: &[Rect],
         size: (u32, u32),
     ) -> Result<Vec<f64>, EvaluateError> {
-        let network = SharedGradients { engine: self.engine, gradients: OnceCell::new() };
-        let iou = |&components: &usize| {
-            let components = Some(Components::Count(components));
-            let settings = MethodSettings { components, ..self.settings.method_settings };
-            let heat = heat(&*choice.method.explainer(settings), self.evidence(&network, question))?;
-            Ok(peak_box(&heat.values, choice.threshold, size).map_or(0.0, |rect| best_iou(rect, boxes)))
+        let maps = explainer.explain_with(&evidence, &COMPONENTS)?;
+        let iou = |map| {
+            let heat = heat_of(&map, evidence.picture);
+            peak_box(&heat, choice.threshold, size).map_or(0.0, |rect| best_iou(rect, boxes))
         };
-        COMPONENTS.iter().map(iou).collect()
+        Ok(maps.into_iter().map(iou).collect())
     }
 
-    fn evidence<'b>(&self, network: &'b dyn Network, question: Question<'b>) -> Evidence<'b> {
+    fn evidence<'b>(&'b self, question: Question<'b>) -> Evidence<'b> {
         let Question { input, inference, class } = question;
-        Evidence { network, picture: input, inference, class, gradient_source: self.settings.gradient_source }
+        let gradient_source = self.settings.gradient_source;
+        Evidence { network: self.engine, picture: input, inference, class, gradient_source }
     }
 }
 
@@ -175,8 +172,13 @@ fn heat(explainer: &dyn Explainer, evidence: Evidence) -> Result<Heat, EvaluateE
     let start = Instant::now();
     let map = explainer.explain(&evidence)?;
     let time = start.elapsed();
-    let (width, height) = evidence.picture.dimensions();
-    Ok(Heat { values: enlarge(&normalise(&map.values), height as usize, width as usize), time })
+    Ok(Heat { values: heat_of(&map, evidence.picture), time })
+}
+
+/// A map from 0 to 1, as large as the picture.
+fn heat_of(map: &ClassActivationMap, picture: &RgbImage) -> Array2<f32> {
+    let (width, height) = picture.dimensions();
+    enlarge(&normalise(&map.values), height as usize, width as usize)
 }
 
 /// The box around the hot region that holds the peak, in pixels of a picture of `size` (width, height).
@@ -184,28 +186,4 @@ fn peak_box(heat: &Array2<f32>, threshold: Threshold, size: (u32, u32)) -> Optio
     let (rows, columns) = heat.dim();
     let found = boxes::find(heat, threshold).into_iter().find(|found| found.holds_peak)?;
     Some(found.rect.scaled((columns as u32, rows as u32), size))
-}
-
-/// The network, of which a method asks the same gradients with every number of components: they are computed once.
-struct SharedGradients<'a> {
-    engine: &'a Engine,
-    gradients: OnceCell<Array2<f32>>,
-}
-
-impl Network for SharedGradients<'_> {
-    fn class_weights(&self) -> &Array2<f32> {
-        self.engine.class_weights()
-    }
-
-    fn gradients(&self, tap: Tap, layer: &Layer, class_weights: ArrayView1<f32>) -> Result<Array2<f32>, ModelError> {
-        if let Some(gradients) = self.gradients.get() {
-            return Ok(gradients.clone());
-        }
-        let gradients = self.engine.gradients(tap, layer, class_weights)?;
-        Ok(self.gradients.get_or_init(|| gradients).clone())
-    }
-
-    fn logits_under_masks(&self, picture: &RgbImage, masks: ArrayView3<f32>) -> Result<Array2<f32>, ModelError> {
-        Network::logits_under_masks(self.engine, picture, masks)
-    }
 }
