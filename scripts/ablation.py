@@ -16,27 +16,29 @@ from pathlib import Path
 
 LAYER4 = ["--methods", "haycam-refined", "--layer", "layer4"]
 LAYER3 = ["--methods", "haycam-refined", "--layer", "layer3"]
+BOTH = ["--methods", "haycam-refined", "--layer", "both"]
 NATIVE = ["--resolution", "native"]
 ATROUS = ["--resolution", "atrous"]
 
-# Name of the row, options. Each row of a block differs from the one above it by one switch.
+# Name of the row, options.
 ROWS = [
-    ("haycam, the paper's (k = 19, 7x7)", ["--methods", "haycam", *NATIVE]),
-    ("+ non-negative class weights", [*LAYER4, "--centred", "--components", "19", *NATIVE]),
-    ("+ not centred", [*LAYER4, "--components", "19", *NATIVE]),
-    ("+ components auto: haycam-refined as `run` has it", [*LAYER4, *NATIVE]),
-    ("+ atrous layer4 (14x14)", [*LAYER4, *ATROUS]),
-    ("+ read at layer3 (14x14), layer4 native", [*LAYER3, *NATIVE]),
-    ("+ layer4 atrous, too: haycam-refined as `evaluate` has it", [*LAYER3, *ATROUS]),
-    ("the last, signed class weights", [*LAYER3, "--class-weights", "signed", *ATROUS]),
-    ("the last but one, centred", [*LAYER3, "--centred", *ATROUS]),
-    ("the same, k = 1", [*LAYER3, "--components", "1", *ATROUS]),
-    ("the same, k = 5", [*LAYER3, "--components", "5", *ATROUS]),
-    ("the same, k = 19", [*LAYER3, "--components", "19", *ATROUS]),
-    ("the same, k = 48", [*LAYER3, "--components", "48", *ATROUS]),
-    ("haycam, atrous (14x14)", ["--methods", "haycam", *ATROUS]),
-    ("haycam, filters as samples (7x7)", ["--methods", "haycam-filters", *NATIVE]),
-    ("haycam, 19 filters by loading (7x7)", ["--methods", "haycam-loadings", *NATIVE]),
+    ("`haycam`, the paper's (k = 19, 7x7)", ["--methods", "haycam", *NATIVE]),
+    ("and non-negative class weights", [*LAYER4, "--centred", "--components", "19", *NATIVE]),
+    ("and not centred", [*LAYER4, "--components", "19", *NATIVE]),
+    ("and components auto: `haycam-refined` as in `run`", [*LAYER4, *NATIVE]),
+    ("and `layer4` atrous (14x14)", [*LAYER4, *ATROUS]),
+    ("read at `layer3` (14x14) instead, `layer4` native", [*LAYER3, *NATIVE]),
+    ("read at both, `layer4` native", [*BOTH, *NATIVE]),
+    ("read at both, `layer4` atrous: `haycam-refined` as in `evaluate`", [*BOTH, *ATROUS]),
+    ("the same, class weights signed", [*BOTH, "--class-weights", "signed", *ATROUS]),
+    ("the same, centred", [*BOTH, "--centred", *ATROUS]),
+    ("the same, k = 1", [*BOTH, "--components", "1", *ATROUS]),
+    ("the same, k = 5", [*BOTH, "--components", "5", *ATROUS]),
+    ("the same, k = 19", [*BOTH, "--components", "19", *ATROUS]),
+    ("the same, k = 48", [*BOTH, "--components", "48", *ATROUS]),
+    ("`haycam`, atrous (14x14)", ["--methods", "haycam", *ATROUS]),
+    ("`haycam-filters`: filters as samples (7x7)", ["--methods", "haycam-filters", *NATIVE]),
+    ("`haycam-loadings`: 19 filters by loading (7x7)", ["--methods", "haycam-loadings", *NATIVE]),
 ]
 
 

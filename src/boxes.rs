@@ -5,9 +5,8 @@ use std::str::FromStr;
 
 use ndarray::Array2;
 
-use crate::explain::{Method, MethodSettings};
+use crate::explain::{Method, MethodSettings, ReadAt};
 use crate::geometry::Rect;
-use crate::model::engine::Tap;
 use crate::model::resnet::Resolution;
 
 /// What counts as hot.
@@ -57,20 +56,21 @@ impl fmt::Display for Threshold {
 /// steps of 0.05, for the shipped model and the map of the annotated class.
 pub fn default_threshold(method: Method, settings: &MethodSettings, resolution: Resolution) -> Threshold {
     let (native, atrous) = match method {
-        Method::Cam | Method::GradCam | Method::XGradCam => (0.4, 0.35),
-        Method::GradCamPlusPlus => (0.45, 0.4),
-        Method::LayerCam => (0.45, 0.45),
-        Method::LayerCamLayer3 => (0.15, 0.35),
-        Method::EigenCam => (0.3, 0.3),
+        Method::Cam | Method::GradCam | Method::XGradCam => (0.4, 0.4),
+        Method::GradCamPlusPlus => (0.45, 0.45),
+        Method::LayerCam => (0.5, 0.45),
+        Method::LayerCamLayer3 => (0.15, 0.15),
+        Method::EigenCam => (0.3, 0.35),
         Method::ScoreCam => (0.4, 0.4),
-        Method::AblationCam => (0.4, 0.4),
+        Method::AblationCam => (0.45, 0.4),
         Method::Occlusion => (0.4, 0.4),
         Method::HayCam => (0.3, 0.3),
-        Method::HayCamFilters => (0.3, 0.3),
-        Method::HayCamLoadings => (0.4, 0.4),
-        Method::HayCamRefined => match settings.refined.tap {
-            Tap::Layer3 => (0.2, 0.2),
-            Tap::Layer4 => (0.45, 0.45),
+        Method::HayCamFilters => (0.45, 0.4),
+        Method::HayCamLoadings => (0.45, 0.4),
+        Method::HayCamRefined => match settings.refined.read_at {
+            ReadAt::Layer3 => (0.2, 0.2),
+            ReadAt::Layer4 => (0.45, 0.45),
+            ReadAt::Both => (0.35, 0.3),
         },
     };
     Threshold::Share(match resolution {

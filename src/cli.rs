@@ -16,9 +16,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::boxes::Threshold;
 use crate::explain::haycam_refined::AUTO_COMPONENTS;
-use crate::explain::{HayCamRefined, Method, MethodSettings};
+use crate::explain::{HayCamRefined, Method, MethodSettings, ReadAt};
 use crate::model::device::DeviceChoice;
-use crate::model::engine::Tap;
 use crate::model::resnet::Resolution;
 use crate::pca::Components;
 
@@ -192,8 +191,8 @@ pub struct ExplanationArgs {
     #[arg(long, value_name = "X|otsu")]
     pub threshold: Option<Threshold>,
 
-    /// Layer that haycam-refined reduces: layer3 sees finer, layer4 costs next to nothing [default: layer4 for run, layer3
-    /// otherwise]
+    /// Layer that haycam-refined reduces: layer3 sees finer, layer4 costs next to nothing, both are best [default: layer4
+    /// for run, both otherwise]
     #[arg(long, value_enum)]
     pub layer: Option<LayerArg>,
 
@@ -213,6 +212,8 @@ pub enum LayerArg {
     Layer3,
     /// 7x7 positions of 512 filters, 14x14 if atrous
     Layer4,
+    /// The geometric mean of both maps
+    Both,
 }
 
 /// What becomes of negative class weights.
@@ -237,9 +238,10 @@ impl ExplanationArgs {
     /// What is set on methods, with the layer that suits the command.
     pub fn method_settings(&self, layer: LayerArg) -> MethodSettings {
         let refined = HayCamRefined {
-            tap: match self.layer.unwrap_or(layer) {
-                LayerArg::Layer3 => Tap::Layer3,
-                LayerArg::Layer4 => Tap::Layer4,
+            read_at: match self.layer.unwrap_or(layer) {
+                LayerArg::Layer3 => ReadAt::Layer3,
+                LayerArg::Layer4 => ReadAt::Layer4,
+                LayerArg::Both => ReadAt::Both,
             },
             non_negative: self.class_weights == ClassWeightsArg::NonNegative,
             centred: self.centred,

@@ -5,8 +5,8 @@ use std::path::Path;
 use image::RgbImage;
 use maskwatch::capture::stills::read_image;
 use maskwatch::config::shipped_model;
-use maskwatch::explain::normalise::normalise;
-use maskwatch::explain::{Evidence, GradientSource, HayCamRefined, Method, MethodSettings, Needs, Network};
+use maskwatch::explain::normalise::{enlarge, normalise};
+use maskwatch::explain::{Evidence, GradientSource, HayCamRefined, Method, MethodSettings, Needs, Network, ReadAt};
 use maskwatch::model::ModelError;
 use maskwatch::model::engine::{Engine, Inference, Layer, Tap};
 use maskwatch::model::preprocess::squeeze;
@@ -126,20 +126,27 @@ fn layer_cam_is_the_activations_times_the_positive_weights() {
 #[test]
 fn the_refined_method_with_all_components_is_layer_cam() {
     let (inference, head) = (inference(3), head(Needs::Layer3));
-    let all =
-        |tap, centred| HayCamRefined { tap, non_negative: true, components: Components::Count(POSITIONS * 9), centred };
+    let all = |read_at, centred| HayCamRefined {
+        read_at,
+        non_negative: true,
+        components: Components::Count(POSITIONS * 9),
+        centred,
+    };
     let layer_cam = map(&head, &inference, Method::LayerCam, MethodSettings::default(), 1);
-    let refined = |tap, centred| map(&head, &inference, Method::HayCamRefined, settings(all(tap, centred)), 1);
-    assert!(difference(&normalise(&refined(Tap::Layer4, false)), &normalise(&layer_cam)) < 1e-4);
+    let refined = |read_at, centred| map(&head, &inference, Method::HayCamRefined, settings(all(read_at, centred)), 1);
+    assert!(difference(&normalise(&refined(ReadAt::Layer4, false)), &normalise(&layer_cam)) < 1e-4);
     // Centring takes a constant away, which is the map's own mean where the gradient is the same at every position.
     let centred = &layer_cam - layer_cam.mean().unwrap();
-    assert!(difference(&normalise(&refined(Tap::Layer4, true)), &normalise(&centred)) < 1e-4);
+    assert!(difference(&normalise(&refined(ReadAt::Layer4, true)), &normalise(&centred)) < 1e-4);
 
     let layer3 = inference.layer3.as_ref().unwrap();
     let gradients = head.gradients(Tap::Layer3, layer3, head.class_weights.row(1)).unwrap();
     let expected = (gradients.mapv(|gradient| gradient.max(0.0)) * &layer3.activations).sum_axis(Axis(1));
     let expected = expected.into_shape_with_order(layer3.grid).unwrap();
-    assert!(difference(&normalise(&refined(Tap::Layer3, false)), &normalise(&expected)) < 1e-4);
+    assert!(difference(&normalise(&refined(ReadAt::Layer3, false)), &normalise(&expected)) < 1e-4);
+    let both = refined(ReadAt::Both, false);
+    let layer4 = enlarge(&normalise(&layer_cam), layer3.grid.0, layer3.grid.1);
+    assert!(difference(&both.mapv(|value| value * value), &(normalise(&expected) * layer4)) < 1e-4);
     // The head answers every score with the same gradients.
     let at_layer3 = map(&head, &inference, Method::LayerCamLayer3, MethodSettings::default(), 1);
     assert!(difference(&normalise(&at_layer3), &normalise(&expected)) < 1e-5);
@@ -150,7 +157,7 @@ fn without_its_switches_the_refined_method_is_haycam() {
     let (inference, head) = (inference(4), head(Needs::Gradients));
     for components in [1, 5, 19] {
         let components = Components::Count(components);
-        let plain = HayCamRefined { tap: Tap::Layer4, non_negative: false, components, centred: true };
+        let plain = HayCamRefined { read_at: ReadAt::Layer4, non_negative: false, components, centred: true };
         let haycam = MethodSettings { components: Some(components), ..MethodSettings::default() };
         let refined = map(&head, &inference, Method::HayCamRefined, settings(plain), 2);
         let haycam = map(&head, &inference, Method::HayCam, haycam, 2);
@@ -170,8 +177,13 @@ fn each_switch_of_the_refined_method_changes_the_map() {
     ] {
         assert!(difference(&of(refined), &of(changed)) > 1e-3, "{changed:?}");
     }
-    let layer4 =
-        map(&head, &inference, Method::HayCamRefined, settings(HayCamRefined { tap: Tap::Layer4, ..refined }), 0);
+    let layer4 = map(
+        &head,
+        &inference,
+        Method::HayCamRefined,
+        settings(HayCamRefined { read_at: ReadAt::Layer4, ..refined }),
+        0,
+    );
     assert_eq!(layer4.dim(), GRID);
 }
 
@@ -291,7 +303,7 @@ fn back_propagation_gives_the_maps_of_the_closed_form() {
     for resolution in [Resolution::Native, Resolution::Atrous] {
         let engine = Engine::load(&shipped_model(), Device::Cpu).unwrap().with_resolution(resolution);
         let inference = engine.infer(std::slice::from_ref(&picture), Tap::Layer4).unwrap().remove(0);
-        let layer4 = settings(HayCamRefined { tap: Tap::Layer4, ..HayCamRefined::default() });
+        let layer4 = settings(HayCamRefined { read_at: ReadAt::Layer4, ..HayCamRefined::default() });
         for class in 0..3 {
             for method in
                 [Method::GradCam, Method::GradCamPlusPlus, Method::XGradCam, Method::LayerCam, Method::HayCamRefined]

@@ -66,7 +66,7 @@ pub fn run(args: &ExplainArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> 
 fn settings(args: &ExplainArgs) -> ComparisonSettings {
     ComparisonSettings {
         methods: args.methods.clone().unwrap_or_default().0,
-        method_settings: args.explanation.method_settings(LayerArg::Layer3),
+        method_settings: args.explanation.method_settings(LayerArg::Both),
         threshold: args.explanation.threshold,
         resolution: args.resolution.into(),
         gradient_source: args.gradients.into(),

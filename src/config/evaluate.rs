@@ -72,7 +72,7 @@ impl EvaluateConfig {
 impl BoxesConfig {
     fn new(args: &BoxesArgs, loader_threads: usize) -> Self {
         let resolution = args.resolution.unwrap_or(ResolutionArg::Atrous).into();
-        let method_settings = args.explanation.method_settings(LayerArg::Layer3);
+        let method_settings = args.explanation.method_settings(LayerArg::Both);
         let Methods(methods) = args.methods.clone().unwrap_or_default();
         let with_threshold = |method| Choice {
             method,

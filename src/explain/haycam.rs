@@ -204,7 +204,7 @@ mod tests {
         let haycam = HayCam { components: Components::Count(19), reading: Reading::Positions };
         let reduce = |activations: &Array2<f32>| {
             let basis = haycam.fit(activations.view(), haycam.components)?;
-            Ok((haycam.reduce(activations.view(), weights.view(), &basis), basis))
+            Ok::<_, PcaError>((haycam.reduce(activations.view(), weights.view(), &basis), basis))
         };
         let (constant, basis) = reduce(&Array2::from_elem((49, FILTERS), 0.7)).unwrap();
         assert!(constant.iter().all(|&value| value == 0.0));

@@ -5,11 +5,13 @@
 //! * **read at `layer3`**, which has four times as many positions as `layer4`: the score that the class weights make of
 //!   `layer4` is back-propagated, and each activation counts with the gradient at its own place, the positive part of it
 //!   if weights are non-negative (LayerCAM; Jiang et al. 2021, equation 6);
+//! * **read at both layers**: the geometric mean of the two maps, each normalised. `layer3` is finer, `layer4` surer; a place
+//!   is hot only where both say so;
 //! * **components by explained variance** rather than by number;
 //! * **not centred**: the mean of each filter is added again after the reduction, so that a face that fills the picture is
 //!   not taken for its background.
 //!
-//! With X = A - 1 mu', the basis V, and the gradients G (all positions, filters), the map is
+//! With X = A - 1 mu', the basis V, and the gradients G (all positions, filters), the map of a layer is
 //!
 //! m_p = sum over c of relu(G_pc) (X V V' + 1 mu')_pc.
 //!
@@ -17,6 +19,7 @@
 
 use ndarray::{Array2, Axis};
 
+use super::normalise::{enlarge, normalise};
 use super::{ClassActivationMap, Evidence, ExplainError, Explainer, Needs};
 use crate::model::engine::{Layer, Tap};
 use crate::pca::{self, Basis, Components};
@@ -24,11 +27,22 @@ use crate::pca::{self, Basis, Components};
 /// Share of the variance that `--components auto` keeps; the best on the validation set.
 pub const AUTO_COMPONENTS: Components = Components::Variance(0.7);
 
+/// The stages whose activations are reduced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadAt {
+    /// `layer3`.
+    Layer3,
+    /// `layer4`.
+    Layer4,
+    /// Both; the map has the grid of `layer3`.
+    Both,
+}
+
 /// The method with its switches.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HayCamRefined {
-    /// The stage whose activations are reduced.
-    pub tap: Tap,
+    /// The stages whose activations are reduced.
+    pub read_at: ReadAt,
     /// Whether negative class weights, and negative gradients, are set to zero.
     pub non_negative: bool,
     /// Principal components to keep.
@@ -39,40 +53,64 @@ pub struct HayCamRefined {
 
 impl Default for HayCamRefined {
     fn default() -> Self {
-        Self { tap: Tap::Layer3, non_negative: true, components: AUTO_COMPONENTS, centred: false }
+        Self { read_at: ReadAt::Both, non_negative: true, components: AUTO_COMPONENTS, centred: false }
     }
 }
 
 impl Explainer for HayCamRefined {
     fn needs(&self) -> Needs {
-        match self.tap {
-            Tap::Layer3 => Needs::Layer3,
-            Tap::Layer4 => Needs::Gradients,
+        match self.read_at {
+            ReadAt::Layer3 | ReadAt::Both => Needs::Layer3,
+            ReadAt::Layer4 => Needs::Gradients,
         }
     }
 
     fn explain(&self, evidence: &Evidence) -> Result<ClassActivationMap, ExplainError> {
-        let (layer, gradients) = self.weighted_layer(evidence)?;
-        let basis = pca::fit(layer.activations.view(), self.components)?;
-        Ok(self.map(layer, &gradients, &basis))
+        let at = |tap| {
+            let (layer, gradients) = self.weighted_layer(evidence, tap)?;
+            let basis = pca::fit(layer.activations.view(), self.components)?;
+            Ok(self.map(layer, &gradients, &basis))
+        };
+        match self.read_at {
+            ReadAt::Layer3 => at(Tap::Layer3),
+            ReadAt::Layer4 => at(Tap::Layer4),
+            ReadAt::Both => Ok(geometric_mean(&at(Tap::Layer3)?, &at(Tap::Layer4)?)),
+        }
     }
 
     fn explain_with(&self, evidence: &Evidence, counts: &[usize]) -> Result<Vec<ClassActivationMap>, ExplainError> {
-        let (layer, gradients) = self.weighted_layer(evidence)?;
         let most = counts.iter().copied().max().unwrap_or(1);
-        let basis = pca::fit(layer.activations.view(), Components::Count(most))?;
-        Ok(counts.iter().map(|&count| self.map(layer, &gradients, &basis.leading(count))).collect())
+        let at = |tap| -> Result<Vec<_>, ExplainError> {
+            let (layer, gradients) = self.weighted_layer(evidence, tap)?;
+            let basis = pca::fit(layer.activations.view(), Components::Count(most))?;
+            Ok(counts.iter().map(|&count| self.map(layer, &gradients, &basis.leading(count))).collect())
+        };
+        match self.read_at {
+            ReadAt::Layer3 => at(Tap::Layer3),
+            ReadAt::Layer4 => at(Tap::Layer4),
+            ReadAt::Both => {
+                let maps = at(Tap::Layer3)?.into_iter().zip(at(Tap::Layer4)?);
+                Ok(maps.map(|(layer3, layer4)| geometric_mean(&layer3, &layer4)).collect())
+            }
+        }
     }
+}
+
+/// The geometric mean of two normalised maps, on the grid of the first, with the components of the first.
+fn geometric_mean(fine: &ClassActivationMap, coarse: &ClassActivationMap) -> ClassActivationMap {
+    let (rows, columns) = fine.values.dim();
+    let coarse = enlarge(&normalise(&coarse.values), rows, columns);
+    ClassActivationMap { values: (normalise(&fine.values) * coarse).mapv(f32::sqrt), reduction: fine.reduction }
 }
 
 impl HayCamRefined {
     /// The activations that are reduced, and what each counts, both (positions, filters).
-    fn weighted_layer<'a>(&self, evidence: &Evidence<'a>) -> Result<(&'a Layer, Array2<f32>), ExplainError> {
+    fn weighted_layer<'a>(&self, evidence: &Evidence<'a>, tap: Tap) -> Result<(&'a Layer, Array2<f32>), ExplainError> {
         let mut class_weights = evidence.class_weights().to_owned();
         if self.non_negative {
             class_weights.mapv_inplace(|weight| weight.max(0.0));
         }
-        let (layer, mut gradients) = match self.tap {
+        let (layer, mut gradients) = match tap {
             Tap::Layer3 => evidence.layer3(class_weights.view())?,
             Tap::Layer4 => (&evidence.inference.layer4, evidence.gradients_of(class_weights.view())?),
         };

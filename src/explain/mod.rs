@@ -38,7 +38,7 @@ use ndarray::{Array1, Array2};
 
 pub use evidence::{Evidence, GradientSource, Network};
 pub use haycam::HayCam;
-pub use haycam_refined::HayCamRefined;
+pub use haycam_refined::{HayCamRefined, ReadAt};
 pub use method::{Method, MethodSettings};
 
 use crate::exit_code::ExitCode;
