@@ -70,7 +70,7 @@ pub fn default_threshold(method: Method, settings: &MethodSettings, resolution: 
         Method::HayCamRefined => match settings.refined.read_at {
             ReadAt::Layer3 => (0.2, 0.2),
             ReadAt::Layer4 => (0.45, 0.45),
-            ReadAt::Both => (0.35, 0.3),
+            ReadAt::Both => (0.3, 0.3),
         },
     };
     Threshold::Share(match resolution {
