@@ -113,8 +113,8 @@ impl Method {
             Self::AblationCam => "AblationCAM",
             Self::Occlusion => "Occlusion",
             Self::HayCam => "HayCAM",
-            Self::HayCamFilters => "HayCAM (filters as samples)",
-            Self::HayCamLoadings => "HayCAM (filters by loading)",
+            Self::HayCamFilters => "HayCAM by filters",
+            Self::HayCamLoadings => "HayCAM by loadings",
             Self::HayCamRefined => "HayCAM refined",
         }
     }
