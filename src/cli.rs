@@ -2,11 +2,13 @@
 
 mod evaluate;
 mod explain;
+mod explanation;
 mod methods;
 mod train;
 
 pub use evaluate::{BoxesArgs, EvaluateArgs};
 pub use explain::ExplainArgs;
+pub use explanation::{ClassWeightsArg, ExplanationArgs, LayerArg, ResolutionArg};
 pub use methods::{GradientsArg, Methods};
 pub use train::TrainArgs;
 
@@ -14,12 +16,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::boxes::Threshold;
-use crate::explain::haycam_refined::AUTO_COMPONENTS;
-use crate::explain::{HayCamRefined, Method, MethodSettings, ReadAt};
+use crate::explain::Method;
 use crate::model::device::DeviceChoice;
-use crate::model::resnet::Resolution;
-use crate::pca::Components;
 
 const RUN_HELP: &str = "\
 Run a model over sources and annotate what it sees
@@ -178,88 +176,6 @@ pub struct OutputArgs {
     pub headless: bool,
 }
 
-/// How maps are made, whichever the method.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Explanation")]
-pub struct ExplanationArgs {
-    /// Principal components that the haycam methods keep: a number, or auto for as many as explain 70 % of the variance
-    /// [default: 19 as in the paper for haycam, auto for haycam-refined]
-    #[arg(long, value_name = "N|auto", value_parser = components)]
-    pub components: Option<Components>,
-
-    /// Threshold of the heat map for boxes, as a share of its maximum, or "otsu" [default: what suits the method]
-    #[arg(long, value_name = "X|otsu")]
-    pub threshold: Option<Threshold>,
-
-    /// Layer that haycam-refined reduces: layer3 sees finer, layer4 costs next to nothing, both are best [default: layer4
-    /// for run, both otherwise]
-    #[arg(long, value_enum)]
-    pub layer: Option<LayerArg>,
-
-    /// Class weights of haycam-refined: what speaks against the class is ignored, or it counts
-    #[arg(long, value_enum, default_value = "non-negative")]
-    pub class_weights: ClassWeightsArg,
-
-    /// Leave the mean of each filter out of haycam-refined's map, as haycam does
-    #[arg(long)]
-    pub centred: bool,
-}
-
-/// A layer whose activations are reduced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LayerArg {
-    /// 14x14 positions of 256 filters, with a further pass through layer4 and back: about a forward pass more
-    Layer3,
-    /// 7x7 positions of 512 filters, 14x14 if atrous
-    Layer4,
-    /// The geometric mean of both maps
-    Both,
-}
-
-/// What becomes of negative class weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ClassWeightsArg {
-    /// They are set to zero
-    NonNegative,
-    /// They are kept
-    Signed,
-}
-
-/// How densely layer4 looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ResolutionArg {
-    /// As it was trained
-    Native,
-    /// Twice as dense in both directions, with the same weights
-    Atrous,
-}
-
-impl ExplanationArgs {
-    /// What is set on methods, with the layer that suits the command.
-    pub fn method_settings(&self, layer: LayerArg) -> MethodSettings {
-        let refined = HayCamRefined {
-            read_at: match self.layer.unwrap_or(layer) {
-                LayerArg::Layer3 => ReadAt::Layer3,
-                LayerArg::Layer4 => ReadAt::Layer4,
-                LayerArg::Both => ReadAt::Both,
-            },
-            non_negative: self.class_weights == ClassWeightsArg::NonNegative,
-            centred: self.centred,
-            ..HayCamRefined::default()
-        };
-        MethodSettings { components: self.components, refined }
-    }
-}
-
-impl From<ResolutionArg> for Resolution {
-    fn from(resolution: ResolutionArg) -> Self {
-        match resolution {
-            ResolutionArg::Native => Self::Native,
-            ResolutionArg::Atrous => Self::Atrous,
-        }
-    }
-}
-
 /// Which model, and where it runs.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
@@ -301,13 +217,6 @@ pub enum ProgressArg {
 
 fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&number| number > 0).ok_or_else(|| "expected a whole number of at least 1".to_owned())
-}
-
-fn components(text: &str) -> Result<Components, String> {
-    if text == "auto" {
-        return Ok(AUTO_COMPONENTS);
-    }
-    at_least_one(text).map(Components::Count).map_err(|_| "expected a whole number of at least 1, or auto".to_owned())
 }
 
 #[cfg(test)]

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use crate::analyse::AnalysisSettings;
 use crate::boxes::default_threshold;
 use crate::capture::{CaptureError, OpenOptions, Policy, SourceSpec};
-use crate::cli::{LayerArg, OutputArgs, PolicyArg, RunArgs};
+use crate::cli::{ExplanationArgs, LayerArg, OutputArgs, PolicyArg, RunArgs};
 use crate::display;
 use crate::exit_code::ExitCode;
+use crate::explain::Method;
 use crate::model::device::DeviceChoice;
 use crate::model::resnet::Resolution;
 use crate::pipeline::{NamedSource, RunSettings};
@@ -92,6 +93,7 @@ impl RunConfig {
             }
         }
         let show = wants_window(&args.output)?;
+        refuse_unheeded(&args.explanation, &[args.method])?;
         let resolution = args.resolution.into();
         // A further pass through layer4 and back would halve the frame rate.
         let method_settings = args.explanation.method_settings(LayerArg::Layer4);
@@ -121,6 +123,17 @@ impl RunConfig {
             events: args.output.events.clone(),
             show,
         })
+    }
+}
+
+/// Options that no method heeds are mistakes.
+fn refuse_unheeded(args: &ExplanationArgs, methods: &[Method]) -> Result<(), UsageError> {
+    match args.unheeded(methods) {
+        Some(option) => {
+            let names: Vec<&str> = methods.iter().map(|method| method.name()).collect();
+            Err(UsageError(format!("{option} changes nothing for {}; leave it out", names.join(", "))))
+        }
+        None => Ok(()),
     }
 }
 
@@ -215,7 +228,12 @@ fn refuse_source(output: &Path, sources: &[SourceSpec]) -> Result<(), UsageError
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::boxes::Threshold;
+    use crate::cli::{Cli, Command};
+    use crate::explain::Needs;
 
     fn video(path: &str) -> SourceSpec {
         SourceSpec::VideoFile(path.into())
@@ -223,6 +241,28 @@ mod tests {
 
     fn image(path: &str) -> SourceSpec {
         SourceSpec::Image(path.into())
+    }
+
+    #[test]
+    fn run_explains_without_a_further_pass() {
+        let picture = concat!(env!("CARGO_MANIFEST_DIR"), "/samples/hopper_ffp2.jpg");
+        let config = |options: &[&str]| {
+            let line = [&["maskwatch", "run", picture, "--headless"], options].concat();
+            let Command::Run(args) = Cli::parse_from(line).command else { panic!("not run") };
+            RunConfig::new(&args)
+        };
+        let analysis = config(&[]).unwrap().analysis;
+        let explainer = analysis.method.explainer(analysis.method_settings);
+        assert_eq!((analysis.method, explainer.needs()), (Method::HayCamRefined, Needs::Gradients));
+        assert_eq!(analysis.threshold, Threshold::Share(0.45));
+        assert_eq!(config(&[]).unwrap().resolution, Resolution::Native);
+        let both = config(&["--layer", "both"]).unwrap().analysis;
+        assert_eq!(both.threshold, Threshold::Share(0.3), "each reading has its own");
+
+        let error = |options| config(options).unwrap_err().to_string();
+        assert!(error(&["--method", "cam", "--components", "5"]).contains("--components changes nothing for cam"));
+        assert!(error(&["--method", "haycam", "--layer", "layer3"]).contains("--layer changes nothing for haycam"));
+        assert!(config(&["--method", "haycam", "--components", "auto"]).is_ok());
     }
 
     #[test]

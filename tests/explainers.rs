@@ -22,8 +22,8 @@ const POSITIONS: usize = 30;
 const FILTERS: usize = 64;
 const CLASSES: usize = 3;
 
-/// A head without a body: activations are given, and gradients may only be asked for if `is_asked` allows it. Under a mask,
-/// the logits are what `logits` makes of it.
+/// A head without a body: activations are given, and the network may only be asked for what is `allowed`. Under a mask, the
+/// logits are what `logits` makes of it.
 struct Head {
     class_weights: Array2<f32>,
     allowed: Needs,
@@ -35,9 +35,20 @@ impl Network for Head {
         &self.class_weights
     }
 
-    fn gradients(&self, tap: Tap, layer: &Layer, _: ArrayView1<f32>) -> Result<Array2<f32>, ModelError> {
-        assert!(tap == Tap::Layer3 && self.allowed == Needs::Layer3, "{:?} asked for gradients", self.allowed);
-        Ok(random(layer.activations.nrows(), layer.activations.ncols(), 77))
+    /// At `layer3` random, but proportional to the class weights; at `layer4` those of global average pooling.
+    fn gradients(&self, tap: Tap, layer: &Layer, class_weights: ArrayView1<f32>) -> Result<Array2<f32>, ModelError> {
+        let (positions, filters) = layer.activations.dim();
+        match tap {
+            Tap::Layer3 => {
+                assert_eq!(self.allowed, Needs::Layer3, "asked for gradients at layer3");
+                Ok(random(positions, filters, 77) * class_weights.sum())
+            }
+            Tap::Layer4 => {
+                assert!(matches!(self.allowed, Needs::Gradients | Needs::Layer3), "asked for gradients at layer4");
+                let gradient = class_weights.mapv(|weight| weight / positions as f32);
+                Ok(gradient.broadcast((positions, filters)).unwrap().to_owned())
+            }
+        }
     }
 
     fn logits_under_masks(&self, _: &RgbImage, masks: ArrayView3<f32>) -> Result<Array2<f32>, ModelError> {
@@ -140,16 +151,19 @@ fn the_refined_method_with_all_components_is_layer_cam() {
     assert!(difference(&normalise(&refined(ReadAt::Layer4, true)), &normalise(&centred)) < 1e-4);
 
     let layer3 = inference.layer3.as_ref().unwrap();
-    let gradients = head.gradients(Tap::Layer3, layer3, head.class_weights.row(1)).unwrap();
-    let expected = (gradients.mapv(|gradient| gradient.max(0.0)) * &layer3.activations).sum_axis(Axis(1));
-    let expected = expected.into_shape_with_order(layer3.grid).unwrap();
-    assert!(difference(&normalise(&refined(ReadAt::Layer3, false)), &normalise(&expected)) < 1e-4);
+    let layer_cam_at_layer3 = |class_weights: Array1<f32>| {
+        let gradients = head.gradients(Tap::Layer3, layer3, class_weights.view()).unwrap();
+        let sums = (gradients.mapv(|gradient| gradient.max(0.0)) * &layer3.activations).sum_axis(Axis(1));
+        normalise(&sums.into_shape_with_order(layer3.grid).unwrap())
+    };
+    let class_weights = head.class_weights.row(1).to_owned();
+    let expected = layer_cam_at_layer3(class_weights.mapv(|weight| weight.max(0.0)));
+    assert!(difference(&normalise(&refined(ReadAt::Layer3, false)), &expected) < 1e-4);
     let both = refined(ReadAt::Both, false);
     let layer4 = enlarge(&normalise(&layer_cam), layer3.grid.0, layer3.grid.1);
-    assert!(difference(&both.mapv(|value| value * value), &(normalise(&expected) * layer4)) < 1e-4);
-    // The head answers every score with the same gradients.
-    let at_layer3 = map(&head, &inference, Method::LayerCamLayer3, MethodSettings::default(), 1);
-    assert!(difference(&normalise(&at_layer3), &normalise(&expected)) < 1e-5);
+    assert!(difference(&both.mapv(|value| value * value), &(expected * layer4)) < 1e-4);
+    let plain = map(&head, &inference, Method::LayerCamLayer3, MethodSettings::default(), 1);
+    assert!(difference(&normalise(&plain), &layer_cam_at_layer3(class_weights)) < 1e-5);
 }
 
 #[test]
@@ -174,6 +188,7 @@ fn each_switch_of_the_refined_method_changes_the_map() {
         HayCamRefined { non_negative: false, ..refined },
         HayCamRefined { components: Components::Count(6), ..refined },
         HayCamRefined { centred: true, ..refined },
+        HayCamRefined { read_at: ReadAt::Layer3, ..refined },
     ] {
         assert!(difference(&of(refined), &of(changed)) > 1e-3, "{changed:?}");
     }
@@ -291,8 +306,10 @@ fn no_method_asks_for_more_than_it_says() {
     let inference = inference(9);
     for method in Method::ALL.into_iter().chain(Method::READINGS) {
         let needs = method.explainer(MethodSettings::default()).needs();
-        let map = map(&head(needs), &inference, method, MethodSettings::default(), 0);
-        assert!(map.iter().all(|value| value.is_finite()), "{method}");
+        let (head, picture) = (head(needs), RgbImage::new(60, 50));
+        let method = (method, MethodSettings::default());
+        let map = map_by(&head, &inference, &picture, method, 0, GradientSource::Autograd);
+        assert!(map.iter().all(|value| value.is_finite()), "{method:?}");
     }
 }
 

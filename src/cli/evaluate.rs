@@ -63,7 +63,7 @@ pub struct EvaluateArgs {
 #[command(next_help_heading = "Annotated boxes")]
 pub struct BoxesArgs {
     /// Methods to compare, in this order, or all [default: all that need no further forward passes]. A map costs scorecam
-    /// 512 passes and occlusion 49, each some 10 ms on a common processor
+    /// 512 passes and occlusion 196 (49 if native), each some 10 ms on a common processor
     #[arg(long, value_name = "NAME,...|all")]
     pub methods: Option<Methods>,
 
@@ -77,8 +77,8 @@ pub struct BoxesArgs {
 
     /// Steps of the insertion and deletion curves, each of which takes two forward passes a map; 0: they are not measured
     /// [default: 16]
-    #[arg(long, value_name = "N")]
-    pub curve_steps: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(..=1000))]
+    pub curve_steps: Option<u16>,
 
     /// Choose the threshold of each method, and nothing else, for the best mean IoU on this other folder with images/ and
     /// annotations/

@@ -26,7 +26,7 @@ pub struct ExplainArgs {
     pub progress: ProgressArg,
 
     /// Methods to compare, in this order, or all [default: all that need no further forward passes]. A picture costs
-    /// scorecam 512 passes and occlusion 49, each some 10 ms on a common processor
+    /// scorecam 512 passes and occlusion 196 (49 if native), each some 10 ms on a common processor
     #[arg(long, value_name = "NAME,...|all", help_heading = "Explanation")]
     pub methods: Option<Methods>,
 
@@ -42,7 +42,7 @@ pub struct ExplainArgs {
     #[arg(long, value_enum, default_value = "atrous", help_heading = "Explanation")]
     pub resolution: ResolutionArg,
 
-    /// Where gradients come from: worked out, or back-propagated by libtorch; both give the same maps
+    /// Where gradients at layer4 come from: worked out, or back-propagated by libtorch; both give the same maps
     #[arg(long, value_enum, default_value = "closed-form", help_heading = "Explanation")]
     pub gradients: GradientsArg,
 

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{ConfigError, UsageError, available_threads};
+use super::{ConfigError, UsageError, available_threads, refuse_unheeded};
 use crate::boxes::default_threshold;
-use crate::cli::{BoxesArgs, ClassWeightsArg, EvaluateArgs, LayerArg, Methods, ResolutionArg};
+use crate::cli::{BoxesArgs, EvaluateArgs, LayerArg, Methods, ResolutionArg};
 use crate::dataset::voc::VocDataset;
 use crate::evaluate::classification::Options;
 use crate::evaluate::localisation::{Choice, Extent, Settings};
@@ -65,6 +65,7 @@ impl EvaluateConfig {
             ))
             .into());
         }
+        refuse_unheeded(&args.boxes.explanation, &args.boxes.methods.clone().unwrap_or_default().0)?;
         Ok(Self::Boxes(BoxesConfig::new(&args.boxes, loader_threads)))
     }
 }
@@ -85,14 +86,14 @@ impl BoxesConfig {
             methods: methods.into_iter().map(with_threshold).collect(),
             method_settings,
             gradient_source: args.gradients.map(Into::into).unwrap_or_default(),
-            extent: Extent::Full { curve_steps: args.curve_steps.unwrap_or(CURVE_STEPS) },
+            extent: Extent::Full { curve_steps: args.curve_steps.map_or(CURVE_STEPS, usize::from) },
             loader_threads,
         };
         Self { settings, resolution, tune_on: args.tune_on.clone() }
     }
 }
 
-/// The first option for boxes that is given. One that is given as what it is by default changes nothing.
+/// The first option for boxes that is given.
 fn first_given(args: &BoxesArgs) -> Option<&'static str> {
     let given = [
         ("--methods", args.methods.is_some()),
@@ -103,7 +104,7 @@ fn first_given(args: &BoxesArgs) -> Option<&'static str> {
         ("--components", args.explanation.components.is_some()),
         ("--threshold", args.explanation.threshold.is_some()),
         ("--layer", args.explanation.layer.is_some()),
-        ("--class-weights", args.explanation.class_weights != ClassWeightsArg::NonNegative),
+        ("--class-weights", args.explanation.class_weights.is_some()),
         ("--centred", args.explanation.centred),
     ];
     given.into_iter().find_map(|(option, is_given)| is_given.then_some(option))

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{ConfigError, UsageError, refuse_source, with_unique_names};
+use super::{ConfigError, UsageError, refuse_source, refuse_unheeded, with_unique_names};
 use crate::capture::SourceSpec;
 use crate::cli::ExplainArgs;
 
@@ -25,6 +25,7 @@ pub struct FigureOf {
 ///
 /// When a source does not exist or is no picture, or figures cannot go where they are wanted.
 pub fn figures(args: &ExplainArgs) -> Result<Vec<FigureOf>, ConfigError> {
+    refuse_unheeded(&args.explanation, &args.methods.clone().unwrap_or_default().0)?;
     let mut specs = Vec::new();
     for source in &args.pictures {
         let found = pictures(source)?;

@@ -1,9 +1,9 @@
 //! AblationCAM (Desai & Ramaswamy 2020, "Ablation-CAM: Visual explanations for deep convolutional network via
-//! gradient-free localization", equations 2 and 3): filters are weighted with the share of the score that is lost when
+//! gradient-free localization", section 3): filters are weighted with the share of the score that is lost when
 //! they are silenced.
 //!
 //! Behind global average pooling and a fully connected layer, silencing filter k lowers the logit y_c by exactly
-//! w_ck mean(A_k), so that no forward pass is needed.
+//! w_ck mean(A_k), so that no forward pass is needed. At atrous resolution that is so for the logit of those activations.
 
 use ndarray::{Array1, Axis};
 

@@ -1,4 +1,4 @@
-//! GradCAM++ (Chattopadhyay et al. 2018, "Grad-CAM++: Generalized gradient-based visual explanations", equations 10 and
+//! GradCAM++ (Chattopadhyay et al. 2018, "Grad-CAM++: Generalized gradient-based visual explanations", equations 5 and
 //! 19): positive gradients, each weighted so that several places of the class count alike.
 
 use ndarray::{Array1, Axis, Zip};
@@ -25,9 +25,11 @@ impl Explainer for GradCamPlusPlus {
         let mut weights = Array1::<f32>::zeros(activations.ncols());
         for position in gradients.rows() {
             Zip::from(&mut weights).and(position).and(&sums).for_each(|weight, &gradient, &sum| {
-                let squared = gradient * gradient;
-                // Equation 19; where the gradient is 0, so is its share.
-                *weight += gradient.max(0.0) * squared / (2.0 * squared + sum * squared * gradient + EPSILON);
+                // Only positive gradients count (equation 5); the coefficient is equation 19.
+                if gradient > 0.0 {
+                    let squared = gradient * gradient;
+                    *weight += gradient * squared / (2.0 * squared + sum * squared * gradient + EPSILON);
+                }
             });
         }
         Ok(ClassActivationMap::on_grid(activations.dot(&weights), evidence.grid()))

@@ -1,5 +1,5 @@
 //! LayerCAM (Jiang et al. 2021, "LayerCAM: Exploring hierarchical class activation maps for localization", equations 5
-//! and 6): each activation is weighted with the positive gradient at its own place.
+//! to 7): each activation is weighted with the positive gradient at its own place.
 
 use ndarray::Axis;
 

@@ -59,6 +59,13 @@ pub struct MethodSettings {
     pub refined: HayCamRefined,
 }
 
+impl MethodSettings {
+    /// The refined method as it is set.
+    pub fn refined(&self) -> HayCamRefined {
+        HayCamRefined { components: self.components.unwrap_or(self.refined.components), ..self.refined }
+    }
+}
+
 impl Method {
     /// Every method, in the order of tables; other readings of the paper's algorithm are left out.
     pub const ALL: [Self; 12] = [
@@ -139,10 +146,7 @@ impl Method {
             Self::HayCam => haycam(Reading::Positions),
             Self::HayCamFilters => haycam(Reading::Filters),
             Self::HayCamLoadings => haycam(Reading::Loadings),
-            Self::HayCamRefined => {
-                let components = settings.components.unwrap_or(settings.refined.components);
-                Box::new(HayCamRefined { components, ..settings.refined })
-            }
+            Self::HayCamRefined => Box::new(settings.refined()),
         }
     }
 }

@@ -11,9 +11,9 @@
 //! * GradCAM, XGradCAM and ReLU(CAM) are one map, A w_c;
 //! * AblationCAM is that of weights w_c times each filter's mean activation;
 //! * LayerCAM is A relu(w_c);
-//! * [`HayCamRefined`] read at `layer4` with all components is centred LayerCAM, and LayerCAM itself if not centred;
-//!   read at `layer3` with all components and not centred it is LayerCAM of that layer, for the score with non-negative
-//!   class weights.
+//! * [`HayCamRefined`] read at `layer4` with all components is LayerCAM, and centred LayerCAM if centred; read at `layer3`
+//!   with all components it is LayerCAM of that layer, for the score with non-negative class weights; and read at both it
+//!   is the geometric mean of these two.
 //!
 //! `tests/explainers.rs` holds them to that.
 

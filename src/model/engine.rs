@@ -93,7 +93,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// When libtorch refuses, for want of memory for example.
+    /// When libtorch refuses, for want of memory for example, or a logit is not finite, which a damaged model causes.
     pub fn infer(&self, prepared: &[RgbImage], first: Tap) -> Result<Vec<Inference>, ModelError> {
         if prepared.is_empty() {
             return Ok(Vec::new());
@@ -111,6 +111,9 @@ impl Engine {
         let calibrated = logits.f_div_scalar(self.model.description.temperature)?;
         let probabilities = to_rows(&calibrated.f_softmax(1, Kind::Float)?)?;
         let logits = to_rows(&logits)?;
+        if logits.iter().any(|logit| !logit.is_finite()) {
+            return Err(ModelError::NotFinite);
+        }
         let mut layer4 = Layer::from_batch(&layer4)?.into_iter();
         let mut layer3 = match first {
             Tap::Layer3 => Layer::from_batch(&layer3)?,

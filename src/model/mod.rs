@@ -57,6 +57,9 @@ pub enum ModelError {
     /// The device that was asked for is not to be had.
     #[error("{0}")]
     Device(String),
+    /// The network's answer is no number.
+    #[error("the network answers NaN or infinite values; the model file is probably damaged")]
+    NotFinite,
     /// libtorch refused an operation.
     #[error("libtorch: {}", first_line(.0))]
     Torch(#[from] tch::TchError),
@@ -67,7 +70,9 @@ impl ModelError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Unreadable { .. } | Self::Invalid { .. } => ExitCode::Input,
-            Self::Unwritable { .. } | Self::Overflow { .. } | Self::Device(_) | Self::Torch(_) => ExitCode::Failed,
+            Self::Unwritable { .. } | Self::Overflow { .. } | Self::Device(_) | Self::NotFinite | Self::Torch(_) => {
+                ExitCode::Failed
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use image::RgbImage;
+use ndarray::{Array3, s};
 use safetensors::tensor::{Dtype, TensorView};
 use tch::nn::{self, ModuleT};
 use tch::{Device, Kind, Tensor};
@@ -359,4 +360,31 @@ fn gradients_at_layer3_tell_how_the_score_changes() {
     let step = 1e-2 / slope.sqrt();
     let by_differences = (score(step as f32) - score(-step as f32)) / (2.0 * step);
     assert!((by_differences - slope).abs() < 0.02 * slope, "{by_differences} for {slope}");
+}
+
+#[test]
+fn a_blend_is_its_picture_where_the_mask_is_one_and_its_base_where_it_is_zero() {
+    let folder = Folder::new();
+    let (store, _) = reference(3, 12);
+    let classes = ["a", "b", "c"].map(str::to_owned).to_vec();
+    let description = ModelDescription::new(classes, 64, Normalisation::IMAGENET, serde_json::Value::Null);
+    Model::save(&folder.file(), &description, &assemble(&state_dict(&store), 3)).unwrap();
+    let engine = Engine::load(&folder.file(), Device::Cpu).unwrap();
+    let picture = RgbImage::from_fn(64, 64, |x, y| image::Rgb([(x * 4) as u8, (y * 4) as u8, 90]));
+    let base = RgbImage::from_fn(64, 64, |x, y| image::Rgb([30, (x * 2 + y) as u8, (y * 4) as u8]));
+    // Left half from the picture, right half from the base.
+    let half = RgbImage::from_fn(64, 64, |x, y| *if x < 32 { &picture } else { &base }.get_pixel(x, y));
+    let mut masks = Array3::<f32>::zeros((3, 64, 64));
+    masks.slice_mut(s![1, .., ..]).fill(1.0);
+    masks.slice_mut(s![2, .., ..32]).fill(1.0);
+    let blends = engine.logits_of_blends(&picture, Some(&base), masks.view()).unwrap();
+    for (blend, expected) in blends.outer_iter().zip([&base, &picture, &half]) {
+        let answer = engine.infer(std::slice::from_ref(expected), Tap::Layer4).unwrap().remove(0);
+        for (logit, expected) in blend.iter().zip(&answer.logits) {
+            assert!((logit - expected).abs() < 1e-3 * expected.abs().max(1.0), "{logit} for {expected}");
+        }
+    }
+    let mean_colour = engine.logits_of_blends(&picture, None, masks.slice(s![..2, .., ..])).unwrap();
+    assert_ne!(mean_colour.row(0), blends.row(0));
+    assert!((&mean_colour.row(1) - &blends.row(1)).iter().all(|difference| difference.abs() < 1e-3));
 }

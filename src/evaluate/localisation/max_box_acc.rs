@@ -1,4 +1,5 @@
-//! MaxBoxAccV2 (Choe et al. 2020, "Evaluating weakly supervised object localization methods right", section 3.2).
+//! MaxBoxAccV2 (Choe et al. 2020, "Evaluation for weakly supervised object localization: protocol, metrics, and
+//! datasets", arXiv:2007.04178), with thresholds in steps of 0.01.
 //!
 //! For each IoU of 0.3, 0.5 and 0.7 it takes the threshold at which most pictures have a box that fits that well, any of the
 //! boxes of a map against any annotated one, and it is the mean of the three shares. The thresholds are chosen on the very

@@ -1,4 +1,4 @@
-//! The pointing game (Zhang et al. 2018, "Top-down neural attention by excitation backprop", section 4.2): does the hottest
+//! The pointing game (Zhang et al. 2018, "Top-down neural attention by excitation backprop"): does the hottest
 //! place of a map lie in a box of its class?
 //!
 //! The paper lets a peak miss by 15 pixels; here it must lie inside. Of places that are equally hot the first is the peak,

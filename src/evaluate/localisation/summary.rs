@@ -12,7 +12,7 @@ use crate::evaluate::proportion::Proportion;
 use crate::explain::Method;
 use crate::geometry::Rect;
 
-/// The method that all others are compared with: the one that frames are explained by unless something else is asked for.
+/// The method that all others are compared with: the default of `explain`, and of `run` with fewer layers.
 const REFERENCE: Method = Method::HayCamRefined;
 
 /// The figures.

@@ -16,7 +16,7 @@ use crate::evaluate::localisation::picture::COMPONENTS;
 use crate::evaluate::localisation::summary::{BaselineFigures, MethodFigures};
 use crate::evaluate::localisation::sweep::{THRESHOLDS, threshold};
 use crate::evaluate::localisation::tuning::{Tuned, Tuning};
-use crate::explain::GradientSource;
+use crate::explain::{GradientSource, HayCamRefined};
 use crate::model::resnet::Resolution;
 
 type Interval = (f64, f64);
@@ -33,6 +33,8 @@ struct Report<'a> {
     predicted_right: Option<f64>,
     resolution: Resolution,
     gradients: &'static str,
+    /// The switches of `haycam-refined`.
+    refined: RefinedEntry,
     curve_steps: usize,
     forward_ms: f64,
     methods: Vec<MethodEntry>,
@@ -46,6 +48,25 @@ struct Report<'a> {
     /// How many of each kind.
     problems: BTreeMap<&'static str, usize>,
     problem_details: Vec<ProblemEntry>,
+}
+
+#[derive(Serialize)]
+struct RefinedEntry {
+    layer: String,
+    class_weights: &'static str,
+    centred: bool,
+    components: String,
+}
+
+impl From<HayCamRefined> for RefinedEntry {
+    fn from(refined: HayCamRefined) -> Self {
+        Self {
+            layer: refined.read_at.to_string(),
+            class_weights: if refined.non_negative { "non-negative" } else { "signed" },
+            centred: refined.centred,
+            components: refined.components.to_string(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -208,6 +229,7 @@ pub fn write(findings: Findings) -> String {
             GradientSource::ClosedForm => "closed-form",
             GradientSource::Autograd => "autograd",
         },
+        refined: settings.method_settings.refined().into(),
         curve_steps: match settings.extent {
             Extent::Full { curve_steps } => curve_steps,
             Extent::Thresholds => 0,

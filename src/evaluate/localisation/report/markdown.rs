@@ -14,7 +14,7 @@ use crate::model::resnet::Resolution;
 
 /// The text of `report.md`; `has_components` if there is a plot by their number.
 pub fn write(findings: Findings, has_components: bool) -> String {
-    let Findings { model, resolution, evaluation, summary, tuning, .. } = findings;
+    let Findings { model, resolution, settings, evaluation, summary, tuning } = findings;
     let resolution = match resolution {
         Resolution::Native => "at its native resolution",
         Resolution::Atrous => "atrous, at twice its native resolution",
@@ -29,6 +29,9 @@ pub fn write(findings: Findings, has_components: bool) -> String {
         summary.right.total,
         summary.right.count,
     );
+    if summary.methods.iter().any(|figures| figures.choice.method == Method::HayCamRefined) {
+        text += &format!("HayCAM refined: {}.\n\n", settings.method_settings.refined());
+    }
     text += &figures(summary);
     text += &notes(summary);
     if !summary.differences.is_empty() {
@@ -105,6 +108,9 @@ fn notes(summary: &Summary) -> String {
     if [Method::Cam, Method::GradCam, Method::XGradCam].into_iter().filter(|&method| measured(method)).count() > 1 {
         text += "\nCAM, GradCAM and XGradCAM are the same map here, up to rounding: the network ends in global average pooling \
                  and one fully connected layer, so that the gradient of a class is its weights, equal at every position.\n";
+    }
+    if measured(Method::LayerCam) && measured(Method::HayCamRefined) {
+        text += "\nHayCAM refined read at layer4 alone (`--layer layer4`) with all components is LayerCAM.\n";
     }
     text
 }
