@@ -63,7 +63,9 @@ pub struct EvaluateArgs {
 #[command(next_help_heading = "Annotated boxes")]
 pub struct BoxesArgs {
     /// Methods to compare, in this order, or all [default: all that need no further forward passes]. A map costs scorecam
-    /// 512 passes and occlusion 196 (49 if native), each some 10 ms on a common processor
+    /// 512 passes and occlusion 196 (49 if native), each some 10 ms on a common processor. Names: cam, gradcam, gradcam++,
+    /// xgradcam, layercam, layercam-layer3, eigencam, scorecam, ablationcam, occlusion, haycam, haycam-refined; and, not
+    /// among all, haycam-filters and haycam-loadings, other readings of the HayCAM paper
     #[arg(long, value_name = "NAME,...|all")]
     pub methods: Option<Methods>,
 

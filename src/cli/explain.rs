@@ -26,7 +26,10 @@ pub struct ExplainArgs {
     pub progress: ProgressArg,
 
     /// Methods to compare, in this order, or all [default: all that need no further forward passes]. A picture costs
-    /// scorecam 512 passes and occlusion 196 (49 if native), each some 10 ms on a common processor
+    /// scorecam
+    /// 512 passes and occlusion 196 (49 if native), each some 10 ms on a common processor. Names: cam, gradcam, gradcam++,
+    /// xgradcam, layercam, layercam-layer3, eigencam, scorecam, ablationcam, occlusion, haycam, haycam-refined; and, not
+    /// among all, haycam-filters and haycam-loadings, other readings of the HayCAM paper
     #[arg(long, value_name = "NAME,...|all", help_heading = "Explanation")]
     pub methods: Option<Methods>,
 

@@ -42,6 +42,8 @@ pub struct Findings<'a> {
 /// When a file cannot be written.
 pub fn write(folder: &ReportFolder, findings: Findings) -> Result<(), ReportError> {
     let Findings { evaluation, summary, .. } = findings;
+    // It comes last, and vouches for the others.
+    folder.remove_file(JSON)?;
     folder.write_csv(PREDICTIONS, &table::predictions(evaluation))?;
     folder.write_csv(TABLE, &table::figures(&evaluation.classes, summary))?;
     plots::reliability(&summary.calibration, &folder.path(RELIABILITY))?;

@@ -47,7 +47,7 @@ pub struct Findings<'a> {
     pub tuning: Option<&'a Tuning>,
 }
 
-/// Writes all files, each completely or not at all; `report.json` is the last, so a new one vouches for the others. Without
+/// Writes all files, each completely or not at all; `report.json` goes first and comes last, so it vouches for the others. Without
 /// methods that have principal components there is no plot by their number, and that of an earlier report is removed.
 ///
 /// # Errors
@@ -55,6 +55,7 @@ pub struct Findings<'a> {
 /// When a file cannot be written.
 pub fn write(folder: &ReportFolder, findings: Findings) -> Result<(), ReportError> {
     let Findings { evaluation, summary, .. } = findings;
+    folder.remove_file(JSON)?;
     folder.write_csv(PICTURES, &table::pictures(evaluation))?;
     folder.write_csv(MEASURES, &table::measures(evaluation))?;
     folder.write_csv(THRESHOLDS, &table::thresholds(summary))?;
