@@ -335,9 +335,11 @@ fn gradients_of_either_source_and_any_threshold_will_do() {
     let figures = |methods: &str, gradients: &str| {
         let report = folder.path().join(gradients);
         let options = ["--methods", methods, "--gradients", gradients, "--report", report.to_str().unwrap()];
-        let more = ["--threshold", "otsu", "--resolution", "native", "--components", "5", "--curve-steps", "0"];
-        evaluate(&data, &[&options[..], &more].concat()).ok();
-        assert_eq!(report.join("iou_by_components.png").exists(), methods.contains("haycam"));
+        let more = ["--threshold", "otsu", "--resolution", "native", "--curve-steps", "0"];
+        let has_components = methods.contains("haycam");
+        let components: &[&str] = if has_components { &["--components", "5"] } else { &[] };
+        evaluate(&data, &[&options[..], &more, components].concat()).ok();
+        assert_eq!(report.join("iou_by_components.png").exists(), has_components);
         json(&report)
     };
     let (closed_form, autograd) = (figures("gradcam,haycam-refined", "closed-form"), figures("gradcam", "autograd"));
@@ -345,6 +347,10 @@ fn gradients_of_either_source_and_any_threshold_will_do() {
     assert_eq!((&closed_form["resolution"], &closed_form["curve_steps"]), (&"native".into(), &0.into()));
     let [gradcam, refined] = [0, 1].map(|method| closed_form["methods"][method].clone());
     assert_eq!(gradcam["threshold"], "otsu");
+    assert_eq!(
+        (&closed_form["refined"]["components"], &closed_form["refined"]["layer"]),
+        (&"5".into(), &"both".into())
+    );
     assert_eq!(gradcam["iou_by_components"], Value::Null);
     let iou = |figures: &Value| figures["mean_iou"].as_f64().unwrap();
     assert!((iou(&gradcam) - iou(&autograd["methods"][0])).abs() < 0.01);

@@ -52,7 +52,8 @@ fn the_sample_is_annotated_frame_by_frame_and_its_phases_are_right() {
             let edge = |name: &str| found[name].as_u64().unwrap();
             assert!(edge("x") + edge("width") <= 640 && edge("y") + edge("height") <= 480 && edge("width") > 0);
         }
-        assert_eq!(event["cam"]["components"], 19);
+        assert_eq!(event["cam"]["method"], "haycam-refined");
+        assert!(event["cam"]["captured_variance"].as_f64().unwrap() >= 0.7);
     }
     assert!(wrong.len() <= events.len() / 50, "{} frames are wrong: {wrong:?}", wrong.len());
 }
