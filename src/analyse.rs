@@ -8,7 +8,6 @@ use image::RgbImage;
 use ndarray::{Array1, Array2};
 
 use crate::boxes::{self, HotBox, Threshold};
-use crate::explain::normalise::{enlarge, normalise};
 use crate::explain::{Evidence, ExplainError, Explainer, GradientSource, Method, MethodSettings, Reduction};
 use crate::geometry::Rect;
 use crate::labels::{BACKGROUND, argmax};
@@ -132,7 +131,7 @@ impl Analyser {
             gradient_source: GradientSource::ClosedForm,
         };
         let map = self.explainer.explain(&evidence)?;
-        let heat = enlarge(&normalise(&map.values), side as usize, side as usize);
+        let heat = map.heat(side as usize, side as usize);
         let explain = watch.lap();
 
         let mut boxes = Vec::new();

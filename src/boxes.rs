@@ -124,6 +124,11 @@ pub fn find(heat: &Array2<f32>, threshold: Threshold) -> Vec<HotBox> {
     boxes
 }
 
+/// The box around the region that holds the hottest place; none on a map that is cold everywhere.
+pub fn find_hottest(heat: &Array2<f32>, threshold: Threshold) -> Option<HotBox> {
+    find(heat, threshold).into_iter().find(|found| found.holds_peak)
+}
+
 /// Place and value of the largest heat above zero.
 pub fn hottest(heat: &Array2<f32>) -> Option<((usize, usize), f32)> {
     let mut hottest = None;

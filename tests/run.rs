@@ -96,6 +96,22 @@ fn pictures_are_saved_beside_each_other_under_their_names() {
 }
 
 #[test]
+fn events_tell_how_their_maps_were_made() {
+    let cam = |options: &[&str]| {
+        let video = sample_video();
+        let arguments = [&["run", &video, "--limit", "2", "--events", "-"], options].concat();
+        let events = parse_events(&maskwatch(arguments).ok().stdout);
+        assert_eq!(events.len(), 2);
+        events[1]["cam"].clone()
+    };
+    let haycam = cam(&["--method", "haycam"]);
+    assert_eq!((&haycam["method"], &haycam["components"]), (&"haycam".into(), &19.into()));
+    let refined = cam(&["--layer", "both", "--resolution", "atrous", "--components", "7"]);
+    assert_eq!((&refined["method"], &refined["components"]), (&"haycam-refined".into(), &7.into()));
+    assert_eq!(cam(&["--method", "gradcam++"]), serde_json::json!({"method": "gradcam++"}));
+}
+
+#[test]
 fn two_runs_are_equal() {
     let run = || {
         let arguments = ["run", &sample_video(), "--limit", "12", "--events", "-"];

@@ -7,7 +7,7 @@ use ndarray::{Array1, Array2};
 
 use super::{Detection, Stopwatch};
 use crate::boxes::{self, Threshold, default_threshold};
-use crate::explain::normalise::{enlarge, normalise};
+use crate::explain::normalise::normalise;
 use crate::explain::{Evidence, ExplainError, GradientSource, Method, MethodSettings, Reduction};
 use crate::labels::argmax;
 use crate::model::engine::{Engine, Tap};
@@ -94,14 +94,20 @@ pub fn compare(engine: &Engine, picture: &RgbImage, settings: &ComparisonSetting
         let mut watch = Stopwatch::start();
         let map = explainer.explain(&evidence)?;
         let time = watch.lap();
-        let values = normalise(&map.values);
         let threshold = settings
             .threshold
             .unwrap_or_else(|| default_threshold(method, &settings.method_settings, settings.resolution));
-        let heat = enlarge(&values, side as usize, side as usize);
-        let hottest = boxes::find(&heat, threshold).into_iter().filter(|found| found.holds_peak);
+        let heat = map.heat(side as usize, side as usize);
+        let hottest = boxes::find_hottest(&heat, threshold).into_iter();
         let boxes = hottest.map(|found| Detection::new(found, &heat, picture, class)).collect();
-        maps.push(MethodMap { method, values, reduction: map.reduction, threshold, boxes, time });
+        maps.push(MethodMap {
+            method,
+            values: normalise(&map.values),
+            reduction: map.reduction,
+            threshold,
+            boxes,
+            time,
+        });
     }
     Ok(Comparison { label, probabilities: inference.probabilities, class, maps })
 }

@@ -8,6 +8,9 @@ use super::ExplainError;
 use crate::model::ModelError;
 use crate::model::engine::{Engine, Inference, Layer, Tap};
 
+/// Masks of a picture that a method keeps in memory at once: 13 MB at 224x224.
+pub(super) const MASKS_AT_ONCE: usize = 64;
+
 /// The network, as far as methods use it.
 pub trait Network {
     /// Weights of the fully connected layer, (classes, filters).

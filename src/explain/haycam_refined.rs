@@ -21,7 +21,7 @@ use std::fmt;
 
 use ndarray::{Array2, Axis};
 
-use super::normalise::{enlarge, normalise};
+use super::normalise::normalise;
 use super::{ClassActivationMap, Evidence, ExplainError, Explainer, Needs};
 use crate::model::engine::{Layer, Tap};
 use crate::pca::{self, Basis, Components};
@@ -88,24 +88,39 @@ impl Explainer for HayCamRefined {
     }
 
     fn explain(&self, evidence: &Evidence) -> Result<ClassActivationMap, ExplainError> {
-        let at = |tap| {
-            let (layer, gradients) = self.weighted_layer(evidence, tap)?;
-            let basis = pca::fit(layer.activations.view(), self.components)?;
-            Ok(self.map(layer, &gradients, &basis))
-        };
-        match self.read_at {
-            ReadAt::Layer3 => at(Tap::Layer3),
-            ReadAt::Layer4 => at(Tap::Layer4),
-            ReadAt::Both => Ok(geometric_mean(&at(Tap::Layer3)?, &at(Tap::Layer4)?)),
-        }
+        let mut maps = self.maps(evidence, self.components, |basis| vec![basis])?;
+        Ok(maps.pop().expect("one map for one basis"))
     }
 
     fn explain_with(&self, evidence: &Evidence, counts: &[usize]) -> Result<Vec<ClassActivationMap>, ExplainError> {
-        let most = counts.iter().copied().max().unwrap_or(1);
+        let most = Components::Count(counts.iter().copied().max().unwrap_or(1));
+        self.maps(evidence, most, |basis| counts.iter().map(|&count| basis.leading(count)).collect())
+    }
+}
+
+/// The geometric mean of two normalised maps, on the grid of the first, with the components of the first.
+fn geometric_mean(fine: &ClassActivationMap, coarse: &ClassActivationMap) -> ClassActivationMap {
+    let (rows, columns) = fine.values.dim();
+    let coarse = coarse.heat(rows, columns);
+    if coarse.iter().all(|&value| value == 0.0) {
+        // A single position, for instance, has nothing to say of where.
+        return fine.clone();
+    }
+    ClassActivationMap { values: (normalise(&fine.values) * coarse).mapv(f32::sqrt), reduction: fine.reduction }
+}
+
+impl HayCamRefined {
+    /// A map for each of the bases that `bases` makes of the one that is fitted to a layer.
+    fn maps(
+        &self,
+        evidence: &Evidence,
+        components: Components,
+        bases: impl Fn(Basis) -> Vec<Basis>,
+    ) -> Result<Vec<ClassActivationMap>, ExplainError> {
         let at = |tap| -> Result<Vec<_>, ExplainError> {
             let (layer, gradients) = self.weighted_layer(evidence, tap)?;
-            let basis = pca::fit(layer.activations.view(), Components::Count(most))?;
-            Ok(counts.iter().map(|&count| self.map(layer, &gradients, &basis.leading(count))).collect())
+            let basis = pca::fit(layer.activations.view(), components)?;
+            Ok(bases(basis).iter().map(|basis| self.map(layer, &gradients, basis)).collect())
         };
         match self.read_at {
             ReadAt::Layer3 => at(Tap::Layer3),
@@ -116,20 +131,7 @@ impl Explainer for HayCamRefined {
             }
         }
     }
-}
 
-/// The geometric mean of two normalised maps, on the grid of the first, with the components of the first.
-fn geometric_mean(fine: &ClassActivationMap, coarse: &ClassActivationMap) -> ClassActivationMap {
-    let (rows, columns) = fine.values.dim();
-    let coarse = enlarge(&normalise(&coarse.values), rows, columns);
-    if coarse.iter().all(|&value| value == 0.0) {
-        // A single position, for instance, has nothing to say of where.
-        return fine.clone();
-    }
-    ClassActivationMap { values: (normalise(&fine.values) * coarse).mapv(f32::sqrt), reduction: fine.reduction }
-}
-
-impl HayCamRefined {
     /// The activations that are reduced, and what each counts, both (positions, filters).
     fn weighted_layer<'a>(&self, evidence: &Evidence<'a>, tap: Tap) -> Result<(&'a Layer, Array2<f32>), ExplainError> {
         let mut class_weights = evidence.class_weights().to_owned();

@@ -41,6 +41,8 @@ pub use haycam::HayCam;
 pub use haycam_refined::{HayCamRefined, ReadAt};
 pub use method::{Method, MethodSettings};
 
+use normalise::{enlarge, normalise};
+
 use crate::exit_code::ExitCode;
 use crate::model::ModelError;
 use crate::model::engine::Tap;
@@ -102,8 +104,7 @@ pub trait Explainer: fmt::Debug + Send {
     /// # Errors
     ///
     /// As for [`Self::explain`].
-    fn explain_with(&self, evidence: &Evidence, counts: &[usize]) -> Result<Vec<ClassActivationMap>, ExplainError> {
-        let _ = (evidence, counts);
+    fn explain_with(&self, _evidence: &Evidence, _counts: &[usize]) -> Result<Vec<ClassActivationMap>, ExplainError> {
         Ok(Vec::new())
     }
 }
@@ -136,6 +137,11 @@ impl From<&Basis> for Reduction {
 }
 
 impl ClassActivationMap {
+    /// Heat from 0 to 1 in (rows, columns), as boxes are drawn from it: normalised, then enlarged.
+    pub fn heat(&self, rows: usize, columns: usize) -> Array2<f32> {
+        enlarge(&normalise(&self.values), rows, columns)
+    }
+
     /// A map without principal components, from one value a position, row by row.
     ///
     /// # Panics

@@ -5,13 +5,11 @@
 
 use ndarray::{Array1, Array3, s};
 
+use super::evidence::MASKS_AT_ONCE;
 use super::{ClassActivationMap, Evidence, ExplainError, Explainer, Needs};
 
 /// Side of the patch as a share of the picture's: two of seven positions, large enough to hide a mask or a mouth.
 const PATCH_SHARE: f64 = 2.0 / 7.0;
-/// Masks in memory at once.
-const MASKS_AT_ONCE: usize = 64;
-
 /// The method; it has no parameters.
 #[derive(Debug, Clone, Copy)]
 pub struct Occlusion;

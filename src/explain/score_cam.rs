@@ -6,11 +6,9 @@
 
 use ndarray::{Array1, Array2, Array3, ArrayView1, Axis};
 
+use super::evidence::MASKS_AT_ONCE;
 use super::normalise::{Alignment, enlarge_aligned};
 use super::{ClassActivationMap, Evidence, ExplainError, Explainer, Needs};
-
-/// Masks in memory at once.
-const MASKS_AT_ONCE: usize = 64;
 
 /// The method; it has no parameters.
 #[derive(Debug, Clone, Copy)]

@@ -92,9 +92,15 @@ fn probability(logits: ArrayView1<f32>, temperature: f64, class: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use ndarray::array;
+    use tch::Device;
 
     use super::*;
+    use crate::capture::stills::read_image;
+    use crate::model::engine::Tap;
+    use crate::model::preprocess::squeeze;
 
     /// The curve of a network that is as sure as its object, the hot part of `object`, is there.
     fn curve(masks: &Array3<f32>, object: &Array2<f32>) -> Vec<f64> {
@@ -145,5 +151,24 @@ mod tests {
         let expected = 1.0 / (1.0 + (-1.0f64).exp());
         assert!((probability(logits.view(), 2.0, 0) - expected).abs() < 1e-12);
         assert_eq!(probability(logits.view(), 1.0, 2), 0.0);
+    }
+
+    #[test]
+    fn one_step_leads_from_a_blurred_picture_to_the_picture_and_from_there_to_nothing() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let engine = Engine::load(&root.join("models/resnet18-mask.safetensors"), Device::Cpu).unwrap();
+        let picture = squeeze(&read_image(&root.join("samples/hopper_ffp2.jpg")).unwrap(), None, 224);
+        let mean = engine.description().normalisation.mean.map(|value| (value * 255.0).round() as u8);
+        let nothing = RgbImage::from_pixel(224, 224, image::Rgb(mean));
+        let pictures = [blur(&picture, BLUR_PX), picture.clone(), nothing];
+        let answers = engine.infer(&pictures, Tap::Layer4).unwrap();
+        for class in 0..3 {
+            let [blurred, whole, nothing] =
+                [0, 1, 2].map(|index: usize| f64::from(answers[index].probabilities[class]));
+            let areas = Perturbed::new(&engine, &picture, 1).measure(&Array2::ones((224, 224)), class).unwrap();
+            assert!((areas.insertion - (blurred + whole) / 2.0).abs() < 1e-3, "{class}: {areas:?}");
+            // The mean colour is rounded to bytes here.
+            assert!((areas.deletion - (whole + nothing) / 2.0).abs() < 1e-2, "{class}: {areas:?}");
+        }
     }
 }

@@ -16,7 +16,6 @@ use super::{Choice, Extent, MeasuredPicture, Measures, Settings, Subject, procee
 use crate::boxes::{self, Threshold};
 use crate::dataset::voc::{LabelledBox, Problem, ProblemKind};
 use crate::evaluate::EvaluateError;
-use crate::explain::normalise::{enlarge, normalise};
 use crate::explain::{ClassActivationMap, Evidence, Explainer};
 use crate::geometry::Rect;
 use crate::labels::argmax;
@@ -175,15 +174,14 @@ fn heat(explainer: &dyn Explainer, evidence: Evidence) -> Result<Heat, EvaluateE
     Ok(Heat { values: heat_of(&map, evidence.picture), time })
 }
 
-/// A map from 0 to 1, as large as the picture.
 fn heat_of(map: &ClassActivationMap, picture: &RgbImage) -> Array2<f32> {
     let (width, height) = picture.dimensions();
-    enlarge(&normalise(&map.values), height as usize, width as usize)
+    map.heat(height as usize, width as usize)
 }
 
 /// The box around the hot region that holds the peak, in pixels of a picture of `size` (width, height).
 fn peak_box(heat: &Array2<f32>, threshold: Threshold, size: (u32, u32)) -> Option<Rect> {
     let (rows, columns) = heat.dim();
-    let found = boxes::find(heat, threshold).into_iter().find(|found| found.holds_peak)?;
+    let found = boxes::find_hottest(heat, threshold)?;
     Some(found.rect.scaled((columns as u32, rows as u32), size))
 }
