@@ -46,6 +46,10 @@ impl StopAt {
 impl Observer for StopAt {
     fn started(&mut self, _: &Initial, _: &Position, _: &Dataset, _: &Dataset) {}
 
+    fn locating(&mut self, _: usize, _: usize) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
     fn caching(&mut self, _: usize, _: usize) -> ControlFlow<()> {
         self.occasion()
     }

@@ -82,6 +82,15 @@ pub struct TrainArgs {
     #[arg(long, value_enum, default_value = "single", help_heading = "Training")]
     pub precision: PrecisionArg,
 
+    /// Learn from scenes that are composed of the pictures: faces of many sizes pasted onto face-free backgrounds, each position
+    /// of the picture learning what it shows
+    ///
+    /// For models that scan camera frames. Needs a class background. Where in each picture the face is, the maps of the
+    /// model given by --init tell; what they tell is kept beside the model (.places.json). The best epoch is the one with
+    /// the lowest loss on scenes composed of val.
+    #[arg(long, conflicts_with = "cached_views", help_heading = "Training")]
+    pub scenes: bool,
+
     /// Make this many variations of each picture once and keep what the frozen stages see in them
     ///
     /// Saves their work in every epoch but the first, and shows fewer different pictures.

@@ -14,6 +14,7 @@ use crate::shutdown::Shutdown;
 use crate::threads;
 use crate::train::augment::Augmentation;
 use crate::train::log::EpochRecord;
+use crate::train::scenes::SceneRecipe;
 use crate::train::settings::Recipe;
 use crate::train::state::Position;
 use crate::train::{self, Ending, Observer, Settings};
@@ -52,6 +53,7 @@ pub fn run(args: &TrainArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
         precision: args.precision.into(),
         augmentation: Augmentation::from(&args.augmentation),
         cached_views: args.cached_views,
+        scenes: args.scenes.then(SceneRecipe::default),
         seed: args.seed,
     };
     let settings = Settings {
@@ -140,6 +142,10 @@ impl Observer for Display<'_> {
 
     fn caching(&mut self, done: usize, total: usize) -> ControlFlow<()> {
         self.show("caching features".to_owned(), done, total, "")
+    }
+
+    fn locating(&mut self, done: usize, total: usize) -> ControlFlow<()> {
+        self.show("locating faces".to_owned(), done, total, "")
     }
 
     fn batch(&mut self, epoch: u32, done: usize, total: usize, loss: Option<f64>) -> ControlFlow<()> {

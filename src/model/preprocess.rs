@@ -38,8 +38,13 @@ pub struct Crop {
 /// A triangle filter as wide as the reduction asks (antialiased bilinear), since point sampling of a large frame turns
 /// texture into noise that the network was not trained on.
 pub fn squeeze(image: &RgbImage, crop: Option<Crop>, side: u32) -> RgbImage {
+    resize(image, crop, side, side)
+}
+
+/// As [`squeeze`], to `target_width` x `target_height` pixels.
+pub fn resize(image: &RgbImage, crop: Option<Crop>, target_width: u32, target_height: u32) -> RgbImage {
     let (width, height) = image.dimensions();
-    if crop.is_none() && (width, height) == (side, side) {
+    if crop.is_none() && (width, height) == (target_width, target_height) {
         return image.clone();
     }
     let mut options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
@@ -48,11 +53,12 @@ pub fn squeeze(image: &RgbImage, crop: Option<Crop>, side: u32) -> RgbImage {
     }
     let source = ImageRef::new(width, height, image.as_raw(), PixelType::U8x3)
         .expect("an RgbImage holds width x height x 3 bytes");
-    let mut target = Image::new(side, side, PixelType::U8x3);
+    let mut target = Image::new(target_width, target_height, PixelType::U8x3);
     Resizer::new()
         .resize(&source, &mut target, &options)
         .expect("both pictures are 8-bit RGB, and callers keep crops inside the picture");
-    RgbImage::from_raw(side, side, target.into_vec()).expect("the target holds side x side x 3 bytes")
+    RgbImage::from_raw(target_width, target_height, target.into_vec())
+        .expect("the target holds width x height x 3 bytes")
 }
 
 /// Stacks pictures of equal size into the network's input (N, 3, H, W) on `device`.

@@ -196,6 +196,17 @@ impl ResNet18 {
         pooled.f_linear(&self.fc.weight, Some(&self.fc.bias))
     }
 
+    /// Logits (N, classes, rows, columns) of each position of `layer4`: the fully connected layer as a 1x1 convolution.
+    /// Their mean over the positions are [`Self::logits`].
+    ///
+    /// # Errors
+    ///
+    /// When libtorch refuses.
+    pub fn position_logits(&self, activations: &Tensor) -> Result<Tensor, TchError> {
+        let weights = self.fc.weight.f_unsqueeze(2)?.f_unsqueeze(3)?;
+        activations.f_to_kind(Kind::Float)?.f_conv2d(&weights, Some(&self.fc.bias), [1, 1], [0, 0], [1, 1], 1)
+    }
+
     /// Weights of the fully connected layer, (classes, 512).
     pub fn class_weights(&self) -> &Tensor {
         &self.fc.weight

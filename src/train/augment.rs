@@ -72,17 +72,42 @@ impl Augmentation {
     /// Makes one training picture of `side` x `side` pixels, in the order in which a camera and a website would spoil it.
     pub fn apply(&self, image: &RgbImage, side: u32, rng: &mut ChaCha8Rng) -> RgbImage {
         let crop = self.random_crop(image, rng);
-        let mut reduced = side;
-        if self.downscale < 1.0 && rng.random_bool(DEGRADED) {
-            let share = rng.random_range(self.downscale.ln()..=0.0).exp();
-            reduced = ((f64::from(side) * share).round() as u32).max(1);
-        }
+        let reduced = self.reduced_side(side, self.downscale, rng);
         let mut picture = squeeze(image, crop, reduced);
         if self.rotation > 0.0 {
             let angle = rng.random_range(-self.rotation..=self.rotation).to_radians() as f32;
             picture = rotate_about_center(&picture, angle, Interpolation::Bilinear, Border::Replicate);
         }
         self.vary_tone(&mut picture, rng);
+        let mut picture = self.degrade(picture, side, rng);
+        if self.flip && rng.random_bool(0.5) {
+            flip_horizontal_in_place(&mut picture);
+        }
+        picture
+    }
+
+    /// Spoils a square picture without moving anything in it: tone, resolution (not below `least_share` of the side), blur
+    /// and compression.
+    pub fn spoil(&self, picture: &mut RgbImage, least_share: f64, rng: &mut ChaCha8Rng) {
+        let side = picture.width();
+        let reduced = self.reduced_side(side, self.downscale.max(least_share), rng);
+        let mut spoilt = squeeze(picture, None, reduced);
+        self.vary_tone(&mut spoilt, rng);
+        *picture = self.degrade(spoilt, side, rng);
+    }
+
+    /// The side to which a picture of `side` pixels is reduced, `least_share` of it or more.
+    fn reduced_side(&self, side: u32, least_share: f64, rng: &mut ChaCha8Rng) -> u32 {
+        if least_share >= 1.0 || !rng.random_bool(DEGRADED) {
+            return side;
+        }
+        let share = rng.random_range(least_share.ln()..=0.0).exp();
+        ((f64::from(side) * share).round() as u32).max(1)
+    }
+
+    /// Blurs and compresses a picture that was reduced from `side`, and enlarges it again.
+    fn degrade(&self, mut picture: RgbImage, side: u32, rng: &mut ChaCha8Rng) -> RgbImage {
+        let reduced = picture.width();
         if self.blur > 0.0 && rng.random_bool(DEGRADED) {
             // Relative to the size that it has by now, or a reduced picture would be blurred beyond recognition.
             let scale = f64::from(reduced) / f64::from(side);
@@ -95,17 +120,11 @@ impl Augmentation {
         if self.jpeg_quality < 100 && rng.random_bool(DEGRADED) {
             picture = through_jpeg(&picture, rng.random_range(self.jpeg_quality..=95.max(self.jpeg_quality)));
         }
-        if reduced != side {
-            picture = squeeze(&picture, None, side);
-        }
-        if self.flip && rng.random_bool(0.5) {
-            flip_horizontal_in_place(&mut picture);
-        }
-        picture
+        if reduced == side { picture } else { squeeze(&picture, None, side) }
     }
 
     /// A part of random area, aspect and place ("random resized crop", Szegedy et al. 2015).
-    fn random_crop(&self, image: &RgbImage, rng: &mut ChaCha8Rng) -> Option<Crop> {
+    pub fn random_crop(&self, image: &RgbImage, rng: &mut ChaCha8Rng) -> Option<Crop> {
         if self.crop_scale >= 1.0 {
             return None;
         }
@@ -121,7 +140,7 @@ impl Augmentation {
     }
 
     /// Brightness, contrast, saturation and white balance, each by a factor around 1.
-    fn vary_tone(&self, picture: &mut RgbImage, rng: &mut ChaCha8Rng) {
+    pub fn vary_tone(&self, picture: &mut RgbImage, rng: &mut ChaCha8Rng) {
         if self.brightness == 0.0 && self.colour == 0.0 {
             return;
         }

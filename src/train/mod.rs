@@ -13,6 +13,7 @@ pub mod features;
 pub mod log;
 mod run;
 pub mod sampler;
+pub mod scenes;
 pub mod schedule;
 mod session;
 pub mod settings;
@@ -31,6 +32,8 @@ use std::path::PathBuf;
 
 use crate::dataset::{Dataset, DatasetError};
 use crate::exit_code::ExitCode;
+use crate::explain::ExplainError;
+use crate::labels::BACKGROUND;
 use crate::model::ModelError;
 use crate::model::checkpoint::Initial;
 use crate::plot::PlotError;
@@ -44,6 +47,8 @@ pub trait Observer {
     /// Views of the pictures go through the frozen stages and into the feature cache; `ControlFlow::Break` ends the
     /// training early.
     fn caching(&mut self, done: usize, total: usize) -> ControlFlow<()>;
+    /// The places of faces are looked for; `ControlFlow::Break` ends the training early.
+    fn locating(&mut self, done: usize, total: usize) -> ControlFlow<()>;
     /// A batch is done, with its mean loss unless none of its pictures could be read; `ControlFlow::Break` ends the
     /// training early.
     fn batch(&mut self, epoch: u32, done: usize, total: usize, loss: Option<f64>) -> ControlFlow<()>;
@@ -144,6 +149,12 @@ pub enum TrainError {
         /// Views that fit.
         fitting: u32,
     },
+    /// Scenes need pictures without a face.
+    #[error("--scenes needs a class {BACKGROUND} of pictures without a face, and at least one class of faces; name them with --classes")]
+    NoBackground,
+    /// The maps that tell where faces are.
+    #[error(transparent)]
+    Explain(#[from] ExplainError),
     /// The curves cannot be drawn.
     #[error(transparent)]
     Curves(#[from] PlotError),
@@ -172,6 +183,7 @@ impl TrainError {
         match self {
             Self::Dataset(error) => error.exit_code(),
             Self::Features(error) => error.exit_code(),
+            Self::Explain(error) => error.exit_code(),
             Self::Model(error) | Self::Torch(error) => error.exit_code(),
             Self::NothingToResume(_) | Self::BestIsGone { .. } => ExitCode::Input,
             Self::Interrupted => ExitCode::Interrupted,
@@ -181,6 +193,7 @@ impl TrainError {
             | Self::Unfinished(_)
             | Self::OtherTraining { .. }
             | Self::NothingToCache
+            | Self::NoBackground
             | Self::CacheLimit { .. } => ExitCode::Usage,
             Self::Log { .. } | Self::Curves(_) | Self::StateRemains { .. } | Self::Diverged { .. } => ExitCode::Failed,
         }

@@ -5,7 +5,10 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use super::features;
-use super::session::Session;
+use super::scenes::compose::Composer;
+use super::scenes::places::Places;
+use super::scenes::sheet;
+use super::session::{Composers, Session};
 use super::settings::Settings;
 use super::sgd::Sgd;
 use super::stages::{is_frozen, stage_modes, trained_parameters};
@@ -15,6 +18,7 @@ use crate::dataset::{Dataset, DatasetError};
 use crate::files;
 use crate::model::ModelError;
 use crate::model::checkpoint::{INPUT_SIZE, Initial, load_initial};
+use crate::model::engine::Engine;
 use crate::model::resnet::stage_of;
 
 /// What came of a training.
@@ -82,8 +86,21 @@ pub fn run(settings: &Settings, observer: &mut dyn Observer) -> Result<Outcome, 
     if let Some(velocities) = velocities {
         velocities.restore(&mut sgd)?;
     }
+    let places = find_places(settings, &[&train, &val], &fingerprint, observer)?;
+    let composer = |dataset, recipe| {
+        Composer::new(dataset, &places, recipe, settings.recipe.augmentation, INPUT_SIZE).ok_or(TrainError::NoBackground)
+    };
+    let composers = settings
+        .recipe
+        .scenes
+        .map(|recipe| Ok(Composers { train: composer(&train, recipe)?, val: composer(&val, recipe)? }))
+        .transpose();
+    let composers: Option<Composers> = composers.map_err(|error: TrainError| error)?;
+    if let Some(composers) = &composers {
+        sheet::write(&settings.scenes(), &train, &composers.train, settings.recipe.seed)?;
+    }
     let mut session =
-        Session { settings, train: &train, val: &val, fingerprint, network, random, modes, sgd, position };
+        Session { settings, train: &train, val: &val, fingerprint, network, random, modes, sgd, position, composers };
     let outcome = session.run(observer);
     // Going on would be of no use: nothing is left to do, or the same would happen again.
     let removed = match outcome {
@@ -171,6 +188,36 @@ fn refuse_unusable_cache(settings: &Settings, pictures: usize) -> Result<(), Tra
     let gigabytes = |bytes: u64| bytes as f64 / 1e9;
     let fitting = features::views_within(settings.cache_limit, pictures, shape);
     Err(TrainError::CacheLimit { needed: gigabytes(needed), limit: gigabytes(settings.cache_limit), fitting })
+}
+
+/// Where the labelled faces are, as the model that the training starts from tells; unknown if it is no complete model.
+fn find_places(
+    settings: &Settings,
+    sets: &[&Dataset],
+    fingerprint: &str,
+    observer: &mut dyn Observer,
+) -> Result<Places, TrainError> {
+    if settings.recipe.scenes.is_none() {
+        return Ok(Places::unknown());
+    }
+    let identity = format!("{} {fingerprint}", settings.recipe.init);
+    if let Some(places) = Places::read(&settings.places(), &identity)? {
+        return Ok(places);
+    }
+    match Engine::load(&settings.init, settings.device) {
+        Ok(engine) => {
+            let observe = &mut |done, total| observer.locating(done, total);
+            Places::find(&engine, sets, settings.loader_threads, &settings.places(), &identity, observe)
+        }
+        Err(ModelError::Invalid { .. }) => {
+            tracing::warn!(
+                "{} is no complete model, so nothing tells where in the pictures the faces are: the whole picture is pasted",
+                settings.init.display()
+            );
+            Ok(Places::unknown())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn remove_state(path: &Path) -> Result<(), TrainError> {

@@ -9,9 +9,11 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use tch::{Reduction, TchError, Tensor};
 
-use super::cached::Cached;
+use super::cached::{Cached, StoredMap};
 use super::log::{self, EpochRecord};
 use super::sampler::BalancedSampler;
+use super::scenes::compose::Composer;
+use super::scenes::{self, Scene};
 use super::settings::Settings;
 use super::sgd::Sgd;
 use super::stages::{StageMode, StageModes};
@@ -47,6 +49,17 @@ pub struct Session<'a> {
     pub sgd: Sgd,
     /// How far it has come.
     pub position: Position,
+    /// Composes scenes of the pictures to learn from and to choose by, where scenes are asked for.
+    pub composers: Option<Composers<'a>>,
+}
+
+/// What composes scenes.
+#[derive(Debug)]
+pub struct Composers<'a> {
+    /// Of the pictures to learn from.
+    pub train: Composer<'a>,
+    /// Of the pictures to choose the best epoch by.
+    pub val: Composer<'a>,
 }
 
 impl Session<'_> {
@@ -102,10 +115,14 @@ impl Session<'_> {
         let outcome = self.train_epoch(drawn, cached, observer).and_then(|()| {
             // Validation may take long, too.
             self.save_state()?;
-            validate(&self.network, self.val, self.settings, observer)
+            let validation = validate(&self.network, self.val, self.settings, observer)?;
+            let of_scenes = self.composers.as_ref().map(|composers| {
+                scenes::validate::validate(&self.network, self.val, &composers.val, self.settings, observer)
+            });
+            Ok((validation, of_scenes.transpose()?))
         });
         self.position.seconds = before + started.elapsed().as_secs_f64();
-        let validation = outcome?;
+        let (validation, loss_of_scenes) = outcome?;
         self.position.note_unreadable(validation.unreadable);
         self.refuse_all_unreadable(&validation.tally)?;
 
@@ -114,19 +131,20 @@ impl Session<'_> {
             return Err(TrainError::Diverged { epoch, loss: validation.tally.mean_loss() });
         }
         let accuracy = validation.tally.balanced_accuracy();
+        let val_loss = loss_of_scenes.unwrap_or(validation.tally.mean_loss());
         let record = EpochRecord {
             epoch,
             pictures: tally.pictures(),
             learning_rate: self.learning_rate(self.position.step.saturating_sub(1)),
             train_loss: tally.mean_loss(),
             train_accuracy: tally.balanced_accuracy(),
-            val_loss: validation.tally.mean_loss(),
+            val_loss,
             val_accuracy: accuracy,
             seconds,
             // Of equally accurate models the surer one.
-            best: self.position.best().is_none_or(|best| {
-                let loss = validation.tally.mean_loss();
-                accuracy > best.val_accuracy || accuracy == best.val_accuracy && loss < best.val_loss
+            best: self.position.best().is_none_or(|best| match loss_of_scenes {
+                Some(loss) => loss < best.val_loss,
+                None => accuracy > best.val_accuracy || accuracy == best.val_accuracy && val_loss < best.val_loss,
             }),
         };
         if record.best {
@@ -155,24 +173,38 @@ impl Session<'_> {
         let recipe = &self.settings.recipe;
         if let Some(cached) = cached {
             let read = |request: &Request| cached.read(request);
-            return self.learn(drawn, read, |maps| cached.stack(maps, device), cached.first_stage(), observer);
+            let step = |session: &mut Self, maps: Vec<StoredMap>, labels: &[i64]| {
+                session.step(cached.stack(maps, device)?, cached.first_stage(), labels)
+            };
+            return self.learn(drawn, read, step, observer);
+        }
+        if let Some(composers) = self.composers.take() {
+            let composer = &composers.train;
+            let compose = |request: &Request| composer.compose(request, &mut random_stream(recipe.seed, request.draw));
+            let step = |session: &mut Self, scenes: Vec<Scene>, labels: &[i64]| {
+                session.step_of_scenes(scenes, labels, composer)
+            };
+            let outcome = self.learn(drawn, compose, step, observer);
+            self.composers = Some(composers);
+            return outcome;
         }
         let vary = |request: &Request| {
             let image = loader::decode(request)?;
             Ok(recipe.augmentation.apply(&image, INPUT_SIZE, &mut random_stream(recipe.seed, request.draw)))
         };
-        let input = |images: Vec<RgbImage>| Ok(to_input(&images, &Normalisation::IMAGENET, device)?);
-        self.learn(drawn, vary, input, 0, observer)
+        let step = |session: &mut Self, images: Vec<RgbImage>, labels: &[i64]| {
+            session.step(to_input(&images, &Normalisation::IMAGENET, device)?, 0, labels)
+        };
+        self.learn(drawn, vary, step, observer)
     }
 
-    /// Learns what is left of an epoch. `fetch` gives what a picture contributes, `input` makes of that the input of the
-    /// stage with the index `first`.
+    /// Learns what is left of an epoch. `fetch` gives what a picture contributes; `step` learns from some of that with
+    /// their labels, and gives the mean loss before it.
     fn learn<T: Send>(
         &mut self,
         drawn: &[usize],
         fetch: impl Fn(&Request) -> Result<T, String> + Sync,
-        input: impl Fn(Vec<T>) -> Result<Tensor, TrainError>,
-        first: usize,
+        mut step: impl FnMut(&mut Self, Vec<T>, &[i64]) -> Result<f64, TrainError>,
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
         let settings = self.settings;
@@ -192,7 +224,7 @@ impl Session<'_> {
             let mut loss = None;
             // Nothing is learnt from a batch without pictures.
             if !batch.labels.is_empty() {
-                let value = self.step(input(batch.items)?, first, &batch.labels)?;
+                let value = step(self, batch.items, &batch.labels)?;
                 if !value.is_finite() {
                     return Err(TrainError::Diverged { epoch, loss: value });
                 }
@@ -218,8 +250,34 @@ impl Session<'_> {
         let loss = cross_entropy(&logits, &truth, self.settings.recipe.label_smoothing)?;
         let value = loss.f_double_value(&[])?;
         self.position.tally.add(value, &predicted(to_rows(&logits)?.view()), labels);
+        self.descend(&loss, value)
+    }
+
+    /// Takes one step with scenes, and gives the mean loss before it.
+    fn step_of_scenes(&mut self, scenes: Vec<Scene>, labels: &[i64], composer: &Composer) -> Result<f64, TrainError> {
+        let images: Vec<RgbImage> = scenes.iter().map(|scene| scene.image.clone()).collect();
+        let input = to_input(&images, &Normalisation::IMAGENET, self.settings.device)?;
+        let activations = self.run_stages(0..Stage::ALL.len(), input)?;
+        let logits = self.network.position_logits(&activations)?;
+        let (weights, predicted) = scenes::validate::judge(&logits, &scenes, composer)?;
+        let mut loss = scenes::loss::loss(&logits, &weights)?;
+        // -100 is libtorch's own "no label".
+        let whole: Vec<i64> = scenes.iter().map(|scene| scene.whole.map_or(-100, |class| class as i64)).collect();
+        if whole.iter().any(|&class| class >= 0) {
+            let truth = Tensor::f_from_slice(&whole)?.f_to_device(self.settings.device)?;
+            let of_whole =
+                cross_entropy(&self.network.logits(&activations)?, &truth, self.settings.recipe.label_smoothing)?;
+            loss = loss.f_add(&of_whole.f_mul_scalar(composer.recipe().whole_weight)?)?;
+        }
+        let value = loss.f_double_value(&[])?;
+        self.position.tally.add(value, &predicted, labels);
+        self.descend(&loss, value)
+    }
+
+    /// Goes against the gradient of a loss of this value, unless it is not a number.
+    fn descend(&mut self, loss: &Tensor, value: f64) -> Result<f64, TrainError> {
         if value.is_finite() {
-            self.sgd.step(&loss, self.learning_rate(self.position.step))?;
+            self.sgd.step(loss, self.learning_rate(self.position.step))?;
         }
         Ok(value)
     }

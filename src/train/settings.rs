@@ -7,6 +7,7 @@ use serde::Serialize;
 use tch::{Device, Kind};
 
 use super::augment::Augmentation;
+use super::scenes::SceneRecipe;
 use super::schedule::Schedule;
 use crate::model::resnet::Stage;
 
@@ -49,6 +50,16 @@ impl Settings {
     /// The state of an unfinished training beside the model.
     pub fn state(&self) -> PathBuf {
         self.out.with_extension("state.safetensors")
+    }
+
+    /// The places of faces in the pictures beside the model.
+    pub fn places(&self) -> PathBuf {
+        self.out.with_extension("places.json")
+    }
+
+    /// The picture of some scenes beside the model.
+    pub fn scenes(&self) -> PathBuf {
+        self.out.with_extension("scenes.png")
     }
 
     /// Where the feature cache of a model goes unless another place is given.
@@ -94,6 +105,8 @@ pub struct Recipe {
     /// Variations of each picture that are made once and for all, their features being cached; if `None`, each time
     /// another one.
     pub cached_views: Option<u32>,
+    /// How scenes are composed of the pictures; if `None`, each is learnt as it is.
+    pub scenes: Option<SceneRecipe>,
     /// Decides everything random.
     pub seed: u64,
 }

@@ -110,6 +110,7 @@ mod tests {
             precision: Precision::Single,
             augmentation: Augmentation::PLAIN,
             cached_views: None,
+            scenes: None,
             seed: 1,
         }
     }
