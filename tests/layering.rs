@@ -110,3 +110,16 @@ fn imported_modules(code: &str) -> Vec<String> {
 fn identifier(text: &str) -> String {
     text.chars().take_while(|character| character.is_alphanumeric() || *character == '_').collect()
 }
+
+#[test]
+fn training_never_opens_an_annotation() {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut read = rust_files(&sources.join("train"));
+    // What training reads pictures with.
+    read.extend([sources.join("dataset/loader.rs"), sources.join("analyse/comparison.rs")]);
+    assert!(read.len() > 15, "only {} files: training has moved", read.len());
+    for file in read {
+        let code = std::fs::read_to_string(&file).unwrap();
+        assert!(!code.contains("voc"), "{} reads annotations", file.display());
+    }
+}

@@ -105,6 +105,7 @@ fn settings(data: &Path, name: &str, cached_views: Option<u32>, resume: bool) ->
         precision: Precision::Single,
         augmentation: Augmentation::ROBUST,
         cached_views,
+        scenes: None,
         seed: 3,
     };
     Settings {

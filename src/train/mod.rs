@@ -150,7 +150,9 @@ pub enum TrainError {
         fitting: u32,
     },
     /// Scenes need pictures without a face.
-    #[error("--scenes needs a class {BACKGROUND} of pictures without a face, and at least one class of faces; name them with --classes")]
+    #[error(
+        "--scenes needs a class {BACKGROUND} of pictures without a face, and at least one class of faces; name them with --classes"
+    )]
     NoBackground,
     /// The maps that tell where faces are.
     #[error(transparent)]

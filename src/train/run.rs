@@ -88,7 +88,8 @@ pub fn run(settings: &Settings, observer: &mut dyn Observer) -> Result<Outcome, 
     }
     let places = find_places(settings, &[&train, &val], &fingerprint, observer)?;
     let composer = |dataset, recipe| {
-        Composer::new(dataset, &places, recipe, settings.recipe.augmentation, INPUT_SIZE).ok_or(TrainError::NoBackground)
+        Composer::new(dataset, &places, recipe, settings.recipe.augmentation, INPUT_SIZE)
+            .ok_or(TrainError::NoBackground)
     };
     let composers = settings
         .recipe

@@ -60,7 +60,8 @@ impl<'a> Composer<'a> {
         side: u32,
     ) -> Option<Self> {
         let background = dataset.classes.iter().position(|class| class == BACKGROUND)?;
-        let of_class = |label| -> Vec<&Picture> { dataset.pictures.iter().filter(|picture| picture.label == label).collect() };
+        let of_class =
+            |label| -> Vec<&Picture> { dataset.pictures.iter().filter(|picture| picture.label == label).collect() };
         let faces = (0..dataset.classes.len()).filter(|&label| label != background).map(of_class).collect();
         Some(Self { recipe, augmentation, places, side, background, backgrounds: of_class(background), faces })
     }
@@ -176,7 +177,8 @@ impl<'a> Composer<'a> {
             let picture = self.read(source)?;
             let Some(place) = self.places.of(&source.path, picture.dimensions()) else { return Ok(()) };
             let top = place.top + place.height * 1.3;
-            let part = Crop { left: 0.0, top, width: f64::from(picture.width()), height: f64::from(picture.height()) - top };
+            let part =
+                Crop { left: 0.0, top, width: f64::from(picture.width()), height: f64::from(picture.height()) - top };
             if part.height < SMALLEST_DISTRACTOR {
                 return Ok(());
             }
@@ -198,7 +200,8 @@ impl<'a> Composer<'a> {
         let face = place.unwrap_or(whole(&image));
         let canvas_side = f64::from(self.side);
         for _ in 0..ATTEMPTS {
-            let largest = if count > 1 { LARGEST_OF_SEVERAL.min(self.recipe.largest_face) } else { self.recipe.largest_face };
+            let largest =
+                if count > 1 { LARGEST_OF_SEVERAL.min(self.recipe.largest_face) } else { self.recipe.largest_face };
             let size = log_uniform(rng, self.recipe.smallest_face, largest.max(self.recipe.smallest_face));
             let scale = (size / face.width.min(face.height)).min(canvas_side / face.width.max(face.height));
             let part = match place {
@@ -278,4 +281,99 @@ fn log_uniform(rng: &mut ChaCha8Rng, low: f64, high: f64) -> f64 {
 /// Width of a blended edge; 0 now and then.
 fn feather(side: f64, rng: &mut ChaCha8Rng) -> f64 {
     if rng.random_bool(HARD_EDGES) { 0.0 } else { (side * rng.random_range(0.03..=0.15)).max(1.0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rand::SeedableRng;
+
+    use super::*;
+
+    const FACE: Rgb<u8> = Rgb([200, 40, 40]);
+    const AROUND: Rgb<u8> = Rgb([40, 40, 200]);
+    const NOBODY: Rgb<u8> = Rgb([90, 90, 90]);
+
+    /// Pictures whose red part is the face, and what a model would say of them.
+    fn data(folder: &Path) -> (Dataset, Places) {
+        let classes = ["mask", "no_mask", "background"].map(str::to_owned);
+        for class in &classes {
+            std::fs::create_dir_all(folder.join("train").join(class)).unwrap();
+            let is_face = |x: u32, y: u32| class != BACKGROUND && (40..80).contains(&x) && (20..70).contains(&y);
+            let around = if class == BACKGROUND { NOBODY } else { AROUND };
+            let picture = RgbImage::from_fn(120, 160, |x, y| if is_face(x, y) { FACE } else { around });
+            picture.save(folder.join("train").join(class).join("a.png")).unwrap();
+        }
+        let place = "[0.33333333333,0.125,0.33333333333,0.3125]";
+        let places =
+            format!(r#"{{"identity":"x","places":{{"train/mask/a.png":{place},"train/no_mask/a.png":{place}}}}}"#);
+        let file = folder.join("places.json");
+        std::fs::write(&file, places).unwrap();
+        assert!(Places::read(&file, "y").unwrap().is_none(), "the places of other pictures");
+        let places = Places::read(&file, "x").unwrap().unwrap();
+        (Dataset::scan(&folder.join("train"), &classes).unwrap(), places)
+    }
+
+    fn scenes(label: usize, recipe: SceneRecipe) -> Vec<Scene> {
+        let folder = tempfile::tempdir().unwrap();
+        let (dataset, places) = data(folder.path());
+        let plain = Augmentation { crop_scale: 1.0, ..Augmentation::PLAIN };
+        let composer = Composer::new(&dataset, &places, recipe, plain, 224).unwrap();
+        let picture = dataset.pictures.iter().find(|picture| picture.label == label).unwrap();
+        let compose = |seed| {
+            let request = Request::new(picture, seed);
+            composer.compose(&request, &mut ChaCha8Rng::seed_from_u64(seed)).unwrap()
+        };
+        assert_eq!(compose(3).image, compose(3).image, "a seed decides the scene");
+        (0..60).map(compose).collect()
+    }
+
+    fn is_red(scene: &Scene, x: f64, y: f64) -> bool {
+        let Rgb([red, _, blue]) = *scene.image.get_pixel(x as u32, y as u32);
+        red > 140 && blue < 80
+    }
+
+    #[test]
+    fn faces_lie_where_the_scene_says_and_nowhere_else() {
+        let scenes = scenes(1, SceneRecipe { plain: 0.0, distractor: 0.0, ..SceneRecipe::default() });
+        for scene in &scenes {
+            assert_eq!((scene.whole, scene.objects[0].label), (None, 1));
+            for Object { place, .. } in &scene.objects {
+                let Crop { left, top, width, height } = place.unwrap();
+                assert!(left >= 0.0 && top >= 0.0 && left + width <= 224.5 && top + height <= 224.5);
+                assert!(width.min(height) >= 19.9, "{width} {height}");
+                assert!(is_red(scene, left + width / 2.0, top + height / 2.0));
+            }
+            let inside = |x: u32, y: u32| {
+                scene.objects.iter().filter_map(|object| object.place).any(|place| {
+                    (place.left - 2.0..place.left + place.width + 2.0).contains(&f64::from(x))
+                        && (place.top - 2.0..place.top + place.height + 2.0).contains(&f64::from(y))
+                })
+            };
+            let elsewhere = scene.image.enumerate_pixels().filter(|(x, y, _)| !inside(*x, *y));
+            assert!(elsewhere.clone().all(|(x, y, _)| !is_red(scene, f64::from(x), f64::from(y))));
+        }
+        assert!(scenes.iter().any(|scene| scene.objects.len() > 1), "sometimes several");
+        let sides = |scene: &Scene| scene.objects[0].place.unwrap().width;
+        assert!(scenes.iter().any(|scene| sides(scene) < 40.0) && scenes.iter().any(|scene| sides(scene) > 120.0));
+    }
+
+    #[test]
+    fn a_background_stays_one_whatever_is_pasted_into_it() {
+        let scenes = scenes(2, SceneRecipe { distractor: 1.0, ..SceneRecipe::default() });
+        assert!(scenes.iter().all(|scene| scene.objects.is_empty() && scene.whole == Some(2)));
+        let pixels = |scene: &Scene| scene.image.pixels().filter(|pixel| pixel.0[2] > 150).count();
+        assert!(scenes.iter().any(|scene| pixels(scene) > 0), "clothes are pasted");
+        assert!(scenes.iter().all(|scene| scene.image.pixels().all(|pixel| pixel.0[0] < 140)), "but no face");
+    }
+
+    #[test]
+    fn a_plain_picture_keeps_its_label_and_its_place() {
+        for scene in scenes(0, SceneRecipe { plain: 1.0, ..SceneRecipe::default() }) {
+            assert_eq!(scene.whole, Some(0));
+            let place = scene.objects[0].place.unwrap();
+            assert!(is_red(&scene, place.left + place.width / 2.0, place.top + place.height / 2.0));
+        }
+    }
 }

@@ -81,8 +81,7 @@ pub fn position_weights(
         let others: Vec<usize> = (0..classes).filter(|&class| class != object.label && class != background).collect();
         for &(row, column) in somewhere {
             for &class in &others {
-                weights.absent[[class, row, column]] +=
-                    (OTHER_CLASS_WEIGHT * share / somewhere.len() as f64) as f32;
+                weights.absent[[class, row, column]] += (OTHER_CLASS_WEIGHT * share / somewhere.len() as f64) as f32;
             }
         }
     }
@@ -204,4 +203,107 @@ pub fn loss(logits: &Tensor, weights: &[PositionWeights]) -> Result<Tensor, TchE
     let present = log_probabilities.f_mul(&stack(|weights| &weights.present)?)?.f_sum(Kind::Float)?;
     let absent = absence.f_mul(&stack(|weights| &weights.absent)?)?.f_sum(Kind::Float)?;
     present.f_add(&absent)?.f_mul_scalar(-1.0 / weights.len() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Axis;
+    use tch::Device;
+
+    use super::*;
+
+    const BACKGROUND: usize = 2;
+    const SIZE: (usize, usize, usize) = (3, 7, 7);
+
+    fn area(left: f64, top: f64, width: f64, height: f64) -> Crop {
+        Crop { left, top, width, height }
+    }
+
+    fn scene(objects: Vec<Object>) -> Scene {
+        Scene { image: image::RgbImage::new(224, 224), objects, whole: None }
+    }
+
+    fn weights(objects: Vec<Object>, probabilities: &Array3<f32>) -> PositionWeights {
+        position_weights(&scene(objects), BACKGROUND, &SceneRecipe::default(), probabilities.view())
+    }
+
+    fn even() -> Array3<f32> {
+        Array3::from_elem(SIZE, 1.0 / 3.0)
+    }
+
+    #[test]
+    fn a_face_is_expected_at_its_place_and_nobody_far_from_it() {
+        let place = area(64.0, 64.0, 64.0, 64.0);
+        let object = Object { label: 1, pasted: area(40.0, 40.0, 112.0, 180.0), place: Some(place) };
+        let found = weights(vec![object], &even());
+        assert_eq!(found.expected, [(2, 2), (2, 3), (3, 2), (3, 3)]);
+        let face = found.present.index_axis(Axis(0), 1);
+        assert!((face.sum() - 1.0).abs() < 1e-6 && found.present.index_axis(Axis(0), 0).sum() == 0.0);
+        assert!(found.expected.iter().all(|&position| (face[position] - 0.25).abs() < 1e-6));
+        let nobody = found.present.index_axis(Axis(0), BACKGROUND);
+        // One cell beyond the face is close enough to see it; the next belongs to the picture it came from.
+        assert_eq!((nobody[[2, 1]], nobody[[4, 3]]), (0.0, 0.0));
+        assert!(nobody[[5, 3]] > 0.0 && nobody[[5, 3]] < nobody[[0, 6]]);
+        let context = SceneRecipe::default().context_weight;
+        assert!((f64::from(nobody.sum()) - 1.0 - context).abs() < 1e-5);
+        assert_eq!(found.absent.sum(), 0.0);
+    }
+
+    #[test]
+    fn the_smallest_face_has_a_position_wherever_it_lies() {
+        for step in 0..200 {
+            let place = area(f64::from(step), f64::from(200 - step), 20.0, 20.0);
+            let found = weights(vec![Object { label: 0, pasted: place, place: Some(place) }], &even());
+            assert_eq!(found.expected.len(), 1, "{step}");
+            let (row, column) = found.expected[0];
+            let distance = |centre: usize, start: f64| ((centre as f64 + 0.5) * STRIDE - start - 10.0).abs();
+            assert!(distance(column, place.left) <= 16.0 && distance(row, place.top) <= 16.0, "{step}");
+        }
+    }
+
+    #[test]
+    fn without_a_place_the_best_quarter_counts_and_the_other_face_is_nowhere() {
+        let mut probabilities = even();
+        probabilities[[0, 5, 5]] = 0.9;
+        let pasted = area(96.0, 96.0, 128.0, 128.0);
+        let found = weights(vec![Object { label: 0, pasted, place: None }], &probabilities);
+        assert_eq!(found.expected.len(), 4, "16 positions are pasted");
+        assert_eq!(found.expected[0], (5, 5));
+        assert!((found.present.index_axis(Axis(0), 0).sum() - 1.0).abs() < 1e-6);
+        let other = found.absent.index_axis(Axis(0), 1);
+        assert!((other.sum() - 0.5).abs() < 1e-6 && other[[6, 6]] > 0.0 && other[[0, 0]] == 0.0);
+        assert_eq!(found.present[[BACKGROUND, 6, 6]], 0.0);
+    }
+
+    #[test]
+    fn an_empty_scene_is_background_everywhere_and_most_where_it_looks_like_a_face() {
+        let mut probabilities = even();
+        probabilities[[BACKGROUND, 3, 4]] = 0.01;
+        let found = weights(Vec::new(), &probabilities);
+        let nobody = found.present.index_axis(Axis(0), BACKGROUND);
+        assert!((nobody.sum() - 1.0).abs() < 1e-5);
+        let largest = nobody.iter().copied().fold(0.0, f32::max);
+        assert_eq!(nobody[[3, 4]], largest);
+        assert_eq!(nobody.iter().filter(|&&weight| weight == largest).count(), 7, "an eighth of 49");
+        assert_eq!(found.expected.len(), 49);
+    }
+
+    #[test]
+    fn the_loss_is_that_of_the_definition() {
+        let logits: Vec<f32> = (0..2 * 3 * 49).map(|index| ((index * 37) % 23) as f32 * 0.3 - 3.0).collect();
+        let tensor = Tensor::from_slice(&logits).view([2, 3, 7, 7]);
+        let pasted = area(0.0, 0.0, 96.0, 96.0);
+        let all = [weights(vec![Object { label: 1, pasted, place: None }], &even()), weights(Vec::new(), &even())];
+        let mut expected = 0.0;
+        for (index, weights) in all.iter().enumerate() {
+            for ((class, row, column), &present) in weights.present.indexed_iter() {
+                let logit = |class: usize| f64::from(logits[((index * 3 + class) * 7 + row) * 7 + column]).exp();
+                let probability = logit(class) / (0..3).map(logit).sum::<f64>();
+                expected -= f64::from(present) * probability.ln();
+                expected -= f64::from(weights.absent[[class, row, column]]) * (1.0 - probability.min(0.999)).ln();
+            }
+        }
+        let computed = loss(&tensor.to_device(Device::Cpu), &all).unwrap().double_value(&[]);
+        assert!((computed - expected / 2.0).abs() < 1e-4, "{computed} {expected}");
+    }
 }
