@@ -2,17 +2,19 @@
 
 pub mod comparison;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use image::RgbImage;
 use ndarray::{Array1, Array2};
 
-use crate::boxes::{self, HotBox, Threshold};
+use crate::boxes::{self, Threshold};
 use crate::explain::{Evidence, ExplainError, Explainer, GradientSource, Method, MethodSettings, Reduction};
-use crate::geometry::Rect;
 use crate::labels::{BACKGROUND, argmax};
 use crate::model::engine::{Engine, Inference};
 use crate::model::preprocess::squeeze;
+use crate::stopwatch::Stopwatch;
+
+pub use crate::boxes::Detection;
 
 /// How frames are analysed.
 #[derive(Debug, Clone, Copy)]
@@ -44,25 +46,6 @@ pub struct Analysis {
     pub cam: CamSummary,
     /// How long it took.
     pub times: AnalysisTimes,
-}
-
-/// A box with its label.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Detection {
-    /// In pixels of the frame.
-    pub rect: Rect,
-    /// Mean heat inside, in (0, 1].
-    pub score: f32,
-    /// Index of its class.
-    pub label: usize,
-}
-
-impl Detection {
-    /// A box found in the heat map of a picture, in that picture.
-    fn new(found: HotBox, heat: &Array2<f32>, picture: &RgbImage, label: usize) -> Self {
-        let heat_size = (heat.ncols() as u32, heat.nrows() as u32);
-        Self { rect: found.rect.scaled(heat_size, picture.dimensions()), score: found.score, label }
-    }
 }
 
 /// Facts about a class activation map.
@@ -139,7 +122,7 @@ impl Analyser {
             boxes = boxes::find(&heat, self.settings.threshold);
             boxes.retain(|found| self.settings.all_boxes || found.holds_peak);
         }
-        let boxes = boxes.into_iter().map(|found| Detection::new(found, &heat, picture, label)).collect();
+        let boxes = boxes.into_iter().map(|found| Detection::in_picture(found, &heat, picture, label)).collect();
         Ok(Analysis {
             label,
             confidence: inference.probabilities[label],
@@ -154,19 +137,5 @@ impl Analyser {
     fn infer(&self, prepared: &RgbImage) -> Result<Inference, ExplainError> {
         let mut answers = self.engine.infer(std::slice::from_ref(prepared), self.explainer.needs().first_tap())?;
         Ok(answers.pop().expect("one answer for one picture"))
-    }
-}
-
-/// Measures consecutive steps.
-struct Stopwatch(Instant);
-
-impl Stopwatch {
-    fn start() -> Self {
-        Self(Instant::now())
-    }
-
-    fn lap(&mut self) -> Duration {
-        let now = Instant::now();
-        now.duration_since(std::mem::replace(&mut self.0, now))
     }
 }
