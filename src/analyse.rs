@@ -1,20 +1,37 @@
-//! From frames to findings: classify, explain, box. What the inference stage does; [`comparison`] asks several methods.
+//! From frames to findings: what the inference stage does.
+//!
+//! A frame is seen as a [`whole`], classified and explained as one picture, or [`scanned`] for faces. [`comparison`] asks
+//! several methods about one picture.
 
 pub mod comparison;
+mod scanned;
+mod whole;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use image::RgbImage;
 use ndarray::{Array1, Array2};
 
-use crate::boxes::{self, HotBox, Threshold};
-use crate::explain::{Evidence, ExplainError, Explainer, GradientSource, Method, MethodSettings, Reduction};
-use crate::geometry::Rect;
-use crate::labels::{BACKGROUND, argmax};
-use crate::model::engine::{Engine, Inference};
-use crate::model::preprocess::squeeze;
+use crate::boxes::Threshold;
+use crate::explain::{ExplainError, Method, MethodSettings, Reduction};
+use crate::model::engine::Engine;
+use crate::scan::{ScanSettings, ScanSize};
 
-/// How frames are analysed.
+pub use crate::boxes::Detection;
+
+use scanned::Scanned;
+use whole::Whole;
+
+/// How frames are looked at.
+#[derive(Debug, Clone, Copy)]
+pub enum View {
+    /// As one picture with one label.
+    Whole(AnalysisSettings),
+    /// Place by place, for any number of faces.
+    Scan(ScanAnalysisSettings),
+}
+
+/// How frames are analysed as a whole.
 #[derive(Debug, Clone, Copy)]
 pub struct AnalysisSettings {
     /// How labels are explained.
@@ -27,42 +44,36 @@ pub struct AnalysisSettings {
     pub all_boxes: bool,
 }
 
+/// How frames are scanned.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ScanAnalysisSettings {
+    /// The scan.
+    pub scan: ScanSettings,
+    /// Score from which detections count, in (0, 1); what suits each class if not given.
+    pub threshold: Option<f32>,
+}
+
 /// What was found in a frame.
 #[derive(Debug, Clone)]
 pub struct Analysis {
-    /// Index of the most probable class.
+    /// Index of the most probable class; of a scanned frame that of the strongest detection, `background` without any.
     pub label: usize,
     /// Its probability.
     pub confidence: f32,
-    /// One probability a class.
+    /// One probability a class; of a scanned frame those at the peak of the strongest detection or, without any, where a face
+    /// is most probable.
     pub probabilities: Array1<f32>,
-    /// Class activation map of the label in [0, 1], (rows, columns) of the network's input.
+    /// Class activation map in [0, 1], (rows, columns) of a grid that spans the frame: that of the label, stretched to its
+    /// hottest place; of a scanned frame the hottest of all classes, as it is.
     pub heat: Array2<f32>,
     /// Boxes from the map; none where the label is `background`.
     pub boxes: Vec<Detection>,
     /// How the map came about.
     pub cam: CamSummary,
+    /// How the frame was resized, if it was scanned.
+    pub scan: Option<ScanSize>,
     /// How long it took.
     pub times: AnalysisTimes,
-}
-
-/// A box with its label.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Detection {
-    /// In pixels of the frame.
-    pub rect: Rect,
-    /// Mean heat inside, in (0, 1].
-    pub score: f32,
-    /// Index of its class.
-    pub label: usize,
-}
-
-impl Detection {
-    /// A box found in the heat map of a picture, in that picture.
-    fn new(found: HotBox, heat: &Array2<f32>, picture: &RgbImage, label: usize) -> Self {
-        let heat_size = (heat.ncols() as u32, heat.nrows() as u32);
-        Self { rect: found.rect.scaled(heat_size, picture.dimensions()), score: found.score, label }
-    }
 }
 
 /// Facts about a class activation map.
@@ -87,86 +98,54 @@ pub struct AnalysisTimes {
     pub boxes: Duration,
 }
 
-/// A model and the way its answers are explained.
+/// A model and the way it looks at frames.
 #[derive(Debug)]
-pub struct Analyser {
-    engine: Engine,
-    explainer: Box<dyn Explainer>,
-    settings: AnalysisSettings,
-    background: Option<usize>,
+pub struct Analyser(Way);
+
+#[derive(Debug)]
+enum Way {
+    Whole(Whole),
+    Scanned(Scanned),
 }
 
 impl Analyser {
     /// Analyses with a loaded model, at its resolution.
-    pub fn new(engine: Engine, settings: AnalysisSettings) -> Self {
-        let background = engine.description().classes.iter().position(|class| class == BACKGROUND);
-        let explainer = settings.method.explainer(settings.method_settings);
-        Self { engine, explainer, settings, background }
+    pub fn new(engine: Engine, view: impl Into<View>) -> Self {
+        Self(match view.into() {
+            View::Whole(settings) => Way::Whole(Whole::new(engine, settings)),
+            View::Scan(settings) => Way::Scanned(Scanned::new(engine, settings)),
+        })
     }
 
     /// Class names, in the order of the probabilities.
     pub fn classes(&self) -> &[String] {
-        &self.engine.description().classes
+        match &self.0 {
+            Way::Whole(whole) => whole.classes(),
+            Way::Scanned(scanned) => scanned.classes(),
+        }
     }
 
-    /// Analyses a picture as a whole.
+    /// Analyses a picture.
     ///
     /// # Errors
     ///
     /// When libtorch fails or the activations are not finite, which a damaged model causes.
     pub fn analyse(&self, picture: &RgbImage) -> Result<Analysis, ExplainError> {
-        let side = self.engine.description().input_size;
-        let mut watch = Stopwatch::start();
-        let prepared = squeeze(picture, None, side);
-        let prepare = watch.lap();
-        let inference = self.infer(&prepared)?;
-        let infer = watch.lap();
-
-        let label = argmax(&inference.logits);
-        let evidence = Evidence {
-            network: &self.engine,
-            picture: &prepared,
-            inference: &inference,
-            class: label,
-            gradient_source: GradientSource::ClosedForm,
-        };
-        let map = self.explainer.explain(&evidence)?;
-        let heat = map.heat(side as usize, side as usize);
-        let explain = watch.lap();
-
-        let mut boxes = Vec::new();
-        if Some(label) != self.background {
-            boxes = boxes::find(&heat, self.settings.threshold);
-            boxes.retain(|found| self.settings.all_boxes || found.holds_peak);
+        match &self.0 {
+            Way::Whole(whole) => whole.analyse(picture),
+            Way::Scanned(scanned) => scanned.analyse(picture),
         }
-        let boxes = boxes.into_iter().map(|found| Detection::new(found, &heat, picture, label)).collect();
-        Ok(Analysis {
-            label,
-            confidence: inference.probabilities[label],
-            probabilities: inference.probabilities,
-            heat,
-            boxes,
-            cam: CamSummary { method: self.settings.method, reduction: map.reduction },
-            times: AnalysisTimes { prepare, infer, explain, boxes: watch.lap() },
-        })
-    }
-
-    fn infer(&self, prepared: &RgbImage) -> Result<Inference, ExplainError> {
-        let mut answers = self.engine.infer(std::slice::from_ref(prepared), self.explainer.needs().first_tap())?;
-        Ok(answers.pop().expect("one answer for one picture"))
     }
 }
 
-/// Measures consecutive steps.
-struct Stopwatch(Instant);
-
-impl Stopwatch {
-    fn start() -> Self {
-        Self(Instant::now())
+impl From<AnalysisSettings> for View {
+    fn from(settings: AnalysisSettings) -> Self {
+        Self::Whole(settings)
     }
+}
 
-    fn lap(&mut self) -> Duration {
-        let now = Instant::now();
-        now.duration_since(std::mem::replace(&mut self.0, now))
+impl From<ScanAnalysisSettings> for View {
+    fn from(settings: ScanAnalysisSettings) -> Self {
+        Self::Scan(settings)
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use image::RgbImage;
 use ndarray::Array2;
 
 use crate::explain::{Method, MethodSettings, ReadAt};
@@ -27,6 +28,25 @@ pub struct HotBox {
     pub score: f32,
     /// Whether the region holds the hottest place of the map.
     pub holds_peak: bool,
+}
+
+/// A box with its label.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Detection {
+    /// In pixels of the frame.
+    pub rect: Rect,
+    /// In (0, 1]: mean heat inside where the picture was seen as a whole, the peak of the map where it was scanned.
+    pub score: f32,
+    /// Index of its class.
+    pub label: usize,
+}
+
+impl Detection {
+    /// A box found in the heat map of a picture, in that picture.
+    pub fn in_picture(found: HotBox, heat: &Array2<f32>, picture: &RgbImage, label: usize) -> Self {
+        let heat_size = (heat.ncols() as u32, heat.nrows() as u32);
+        Self { rect: found.rect.scaled(heat_size, picture.dimensions()), score: found.score, label }
+    }
 }
 
 impl FromStr for Threshold {

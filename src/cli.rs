@@ -4,12 +4,14 @@ mod evaluate;
 mod explain;
 mod explanation;
 mod methods;
+mod scan;
 mod train;
 
 pub use evaluate::{BoxesArgs, EvaluateArgs};
 pub use explain::ExplainArgs;
 pub use explanation::{ClassWeightsArg, ExplanationArgs, LayerArg, ResolutionArg};
 pub use methods::{GradientsArg, Methods};
+pub use scan::{ScanArg, ScanArgs};
 pub use train::TrainArgs;
 
 use std::path::PathBuf;
@@ -22,7 +24,8 @@ use crate::model::device::DeviceChoice;
 const RUN_HELP: &str = "\
 Run a model over sources and annotate what it sees
 
-Each frame is classified as a whole; HayCAM shows where the evidence is, and a box is drawn around it. Recorded \
+Each frame is scanned for faces; HayCAM shows where the evidence is, and a box is drawn around each. With --scan whole, a \
+frame is classified as one picture, as in the HayCAM paper. Recorded \
 sources (files, folders) are processed frame by frame, one after another; live ones (cameras, streams) side by \
 side, the newest frame first. Without --save or --events, a window shows the result if there is a display.";
 
@@ -31,6 +34,7 @@ Examples:
   maskwatch run clip.mp4 --save annotated.mp4
   maskwatch run photos/ --save annotated/ --events findings.jsonl
   maskwatch run 0 --show
+  maskwatch run hall.mp4 --min-face 24 --save found.mp4
   maskwatch run rtsp://camera.local/stream --headless --events - | jq .label
 
 Exit codes: 0 done, 1 failed while running, 2 wrong usage, 3 an input could not be opened or read, 130 interrupted.";
@@ -126,19 +130,24 @@ pub struct RunArgs {
     #[command(flatten)]
     pub model: ModelArgs,
 
-    /// How each frame is explained; scorecam (512 forward passes a frame) and occlusion (49) are for recordings
-    #[arg(long, value_name = "METHOD", default_value_t = Method::HayCamRefined, help_heading = "Explanation")]
-    pub method: Method,
+    /// Scan.
+    #[command(flatten)]
+    pub scan: ScanArgs,
+
+    /// How each frame is explained; scorecam (512 forward passes a frame) and occlusion (49) are for recordings. A scan is
+    /// always explained by haycam [default: haycam-refined with --scan whole]
+    #[arg(long, value_name = "METHOD", help_heading = "Explanation")]
+    pub method: Option<Method>,
 
     /// Explanation.
     #[command(flatten)]
     pub explanation: ExplanationArgs,
 
-    /// How densely layer4 looks: native (7x7) or atrous (14x14, slower)
+    /// How densely layer4 looks: native (every 32 pixels) or atrous (every 16, slower)
     #[arg(long, value_enum, default_value = "native", help_heading = "Explanation")]
     pub resolution: ResolutionArg,
 
-    /// Draw a box around every hot region, not the hottest alone
+    /// With --scan whole: draw a box around every hot region, not the hottest alone
     #[arg(long, help_heading = "Explanation")]
     pub all_boxes: bool,
 

@@ -2,12 +2,13 @@
 
 pub mod evaluate;
 pub mod explain;
+pub mod scan;
 
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::analyse::AnalysisSettings;
+use crate::analyse::{AnalysisSettings, View};
 use crate::boxes::default_threshold;
 use crate::capture::{CaptureError, OpenOptions, Policy, SourceSpec};
 use crate::cli::{ExplanationArgs, LayerArg, OutputArgs, PolicyArg, RunArgs};
@@ -19,8 +20,10 @@ use crate::model::resnet::Resolution;
 use crate::pipeline::{NamedSource, RunSettings};
 use crate::sinks::SaveTarget;
 
-/// File name of the shipped model.
+/// File name of the shipped model for pictures seen as a whole.
 pub const SHIPPED_MODEL: &str = "resnet18-mask.safetensors";
+/// File name of the shipped model for scans.
+pub const SCENES_MODEL: &str = "resnet18-scenes.safetensors";
 
 /// A command line that makes no sense, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +65,7 @@ pub struct RunConfig {
     /// How densely the network looks.
     pub resolution: Resolution,
     /// Explanation and boxes.
-    pub analysis: AnalysisSettings,
+    pub view: View,
     /// Where annotated copies go.
     pub save: Option<SaveTarget>,
     /// Where events go; `-` is standard output.
@@ -93,11 +96,7 @@ impl RunConfig {
             }
         }
         let show = wants_window(&args.output)?;
-        refuse_unheeded(&args.explanation, &[args.method])?;
-        let resolution = args.resolution.into();
-        // A further pass through layer4 and back would halve the frame rate.
-        let method_settings = args.explanation.method_settings(LayerArg::Layer4);
-        let threshold = args.explanation.threshold;
+        let view = view(args)?;
         Ok(Self {
             run: RunSettings {
                 sources: with_unique_names(sources),
@@ -109,21 +108,37 @@ impl RunConfig {
                 limit: args.limit,
                 open_options: OpenOptions::default(),
             },
-            model: args.model.model.clone().unwrap_or_else(shipped_model),
+            model: args.model.model.clone().unwrap_or_else(|| match view {
+                View::Whole(_) => shipped_model(),
+                View::Scan(_) => scenes_model(),
+            }),
             device: args.model.device,
             threads: args.model.threads,
-            resolution,
-            analysis: AnalysisSettings {
-                method: args.method,
-                method_settings,
-                threshold: threshold.unwrap_or_else(|| default_threshold(args.method, &method_settings, resolution)),
-                all_boxes: args.all_boxes,
-            },
+            resolution: args.resolution.into(),
+            view,
             save,
             events: args.output.events.clone(),
             show,
         })
     }
+}
+
+/// How frames are looked at.
+fn view(args: &RunArgs) -> Result<View, UsageError> {
+    if let Some(settings) = scan::scan_settings(&args.scan, &args.explanation)? {
+        if let Some(method) = args.method.filter(|&method| method != Method::HayCam) {
+            scan::refuse_with_scan(&[(&format!("--method {method}"), true)])?;
+        }
+        scan::refuse_with_scan(&[("--all-boxes", args.all_boxes)])?;
+        return Ok(View::Scan(settings));
+    }
+    let method = args.method.unwrap_or(Method::HayCamRefined);
+    refuse_unheeded(&args.explanation, &[method])?;
+    // A further pass through layer4 and back would halve the frame rate.
+    let method_settings = args.explanation.method_settings(LayerArg::Layer4);
+    let suiting = || default_threshold(method, &method_settings, args.resolution.into());
+    let threshold = args.explanation.threshold.unwrap_or_else(suiting);
+    Ok(View::Whole(AnalysisSettings { method, method_settings, threshold, all_boxes: args.all_boxes }))
 }
 
 /// Options that no method heeds are mistakes.
@@ -137,12 +152,22 @@ fn refuse_unheeded(args: &ExplanationArgs, methods: &[Method]) -> Result<(), Usa
     }
 }
 
-/// The model that came with the program: looked for beside the program and where it was built.
+/// The model that came with the program for pictures seen as a whole.
 pub fn shipped_model() -> PathBuf {
-    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(SHIPPED_MODEL);
+    shipped(SHIPPED_MODEL)
+}
+
+/// The model that came with the program for scans.
+pub fn scenes_model() -> PathBuf {
+    shipped(SCENES_MODEL)
+}
+
+/// Looked for beside the program and where it was built.
+fn shipped(name: &str) -> PathBuf {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(name);
     let program = std::env::current_exe().ok();
     let beside = program.as_deref().and_then(Path::parent).map(|folder| {
-        ["models", "../../models", "../share/maskwatch/models"].map(|place| folder.join(place).join(SHIPPED_MODEL))
+        ["models", "../../models", "../share/maskwatch/models"].map(|place| folder.join(place).join(name))
     });
     beside.into_iter().flatten().find_map(|path| path.canonicalize().ok()).unwrap_or(built)
 }
@@ -231,9 +256,12 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::analyse::ScanAnalysisSettings;
     use crate::boxes::Threshold;
     use crate::cli::{Cli, Command};
     use crate::explain::Needs;
+    use crate::pca::Components;
+    use crate::scan::ScanSettings;
 
     fn video(path: &str) -> SourceSpec {
         SourceSpec::VideoFile(path.into())
@@ -243,26 +271,71 @@ mod tests {
         SourceSpec::Image(path.into())
     }
 
-    #[test]
-    fn run_explains_without_a_further_pass() {
+    fn config(options: &[&str]) -> Result<RunConfig, ConfigError> {
         let picture = concat!(env!("CARGO_MANIFEST_DIR"), "/samples/hopper_ffp2.jpg");
-        let config = |options: &[&str]| {
-            let line = [&["maskwatch", "run", picture, "--headless"], options].concat();
-            let Command::Run(args) = Cli::parse_from(line).command else { panic!("not run") };
-            RunConfig::new(&args)
-        };
-        let analysis = config(&[]).unwrap().analysis;
+        let line = [&["maskwatch", "run", picture, "--headless"], options].concat();
+        let Command::Run(args) = Cli::parse_from(line).command else { panic!("not run") };
+        RunConfig::new(&args)
+    }
+
+    fn error(options: &[&str]) -> String {
+        config(options).unwrap_err().to_string()
+    }
+
+    fn whole(options: &[&str]) -> AnalysisSettings {
+        let view = config(&[&["--scan", "whole"], options].concat()).unwrap().view;
+        let View::Whole(settings) = view else { panic!("not seen as a whole") };
+        settings
+    }
+
+    fn scanned(options: &[&str]) -> ScanAnalysisSettings {
+        let View::Scan(settings) = config(options).unwrap().view else { panic!("not scanned") };
+        settings
+    }
+
+    #[test]
+    fn whole_pictures_are_explained_without_a_further_pass() {
+        let analysis = whole(&[]);
         let explainer = analysis.method.explainer(analysis.method_settings);
         assert_eq!((analysis.method, explainer.needs()), (Method::HayCamRefined, Needs::Gradients));
         assert_eq!(analysis.threshold, Threshold::Share(0.45));
         assert_eq!(config(&[]).unwrap().resolution, Resolution::Native);
-        let both = config(&["--layer", "both"]).unwrap().analysis;
-        assert_eq!(both.threshold, Threshold::Share(0.3), "each reading has its own");
+        assert_eq!(whole(&["--layer", "both"]).threshold, Threshold::Share(0.3), "each reading has its own");
 
-        let error = |options| config(options).unwrap_err().to_string();
+        let error = |options: &[&str]| error(&[&["--scan", "whole"], options].concat());
         assert!(error(&["--method", "cam", "--components", "5"]).contains("--components changes nothing for cam"));
         assert!(error(&["--method", "haycam", "--layer", "layer3"]).contains("--layer changes nothing for haycam"));
-        assert!(config(&["--method", "haycam", "--components", "auto"]).is_ok());
+        assert_eq!(whole(&["--method", "haycam", "--components", "auto"]).method, Method::HayCam);
+    }
+
+    #[test]
+    fn frames_are_scanned_unless_they_are_seen_as_a_whole() {
+        assert_eq!(scanned(&[]), ScanAnalysisSettings { scan: ScanSettings::default(), threshold: None });
+        assert_eq!(scanned(&["--scan", "auto"]), scanned(&[]));
+        assert_eq!(scanned(&["--scan", "512"]).scan.short_side, 512);
+        assert_eq!(scanned(&["--min-face", "30"]).scan.min_face, Some(30));
+        assert_eq!(scanned(&["--method", "haycam", "--components", "5"]).scan.components, Components::Count(5));
+        let low = scanned(&["--threshold", "0.01"]);
+        assert_eq!((low.threshold, low.scan.floor), (Some(0.01), 0.01), "what is asked for is reported");
+        let model = |options| config(options).unwrap().model.file_name().unwrap().to_owned();
+        assert_eq!(model(&[]), SCENES_MODEL);
+        assert_eq!(model(&["--scan", "whole"]), SHIPPED_MODEL);
+    }
+
+    #[test]
+    fn options_that_a_scan_does_not_heed_are_refused() {
+        for (options, expected) in [
+            (&["--method", "cam"][..], "--method cam is for pictures seen as a whole"),
+            (&["--method", "haycam-refined"], "--method haycam-refined is for pictures seen as a whole"),
+            (&["--layer", "both"], "--layer is for"),
+            (&["--class-weights", "signed"], "--class-weights is for"),
+            (&["--all-boxes"], "--all-boxes is for"),
+            (&["--threshold", "otsu"], "--threshold otsu is for"),
+            (&["--scan", "384", "--min-face", "30"], "and so does --scan 384"),
+            (&["--scan", "whole", "--min-face", "30"], "and so does --scan whole"),
+        ] {
+            assert!(error(options).contains(expected), "{options:?}: {}", error(options));
+        }
     }
 
     #[test]

@@ -16,6 +16,23 @@ pub struct Rect {
 }
 
 impl Rect {
+    /// Pixels inside.
+    pub fn area(self) -> u64 {
+        u64::from(self.width) * u64::from(self.height)
+    }
+
+    /// Pixels of both.
+    pub fn intersection(self, other: Self) -> u64 {
+        let across = common_length((self.x, self.width), (other.x, other.width));
+        across * common_length((self.y, self.height), (other.y, other.height))
+    }
+
+    /// Intersection over union of two rectangles (Jaccard 1901), in [0, 1]: 1 if they are the same.
+    pub fn iou(self, other: Self) -> f64 {
+        let intersection = self.intersection(other);
+        intersection as f64 / (self.area() + other.area() - intersection) as f64
+    }
+
     /// The same rectangle in a picture of another size: edges are rounded outwards, and it stays inside.
     ///
     /// `from` and `to` are (width, height).
@@ -28,6 +45,12 @@ impl Rect {
         let (y, height) = scaled_span(self.y, self.height, from.1, to.1);
         Self { x, y, width, height }
     }
+}
+
+/// Length that two spans of (start, length) have in common.
+fn common_length(one: (u32, u32), other: (u32, u32)) -> u64 {
+    let end = |(start, length): (u32, u32)| u64::from(start) + u64::from(length);
+    end(one).min(end(other)).saturating_sub(u64::from(one.0.max(other.0)))
 }
 
 fn scaled_span(start: u32, length: u32, from: u32, to: u32) -> (u32, u32) {

@@ -6,7 +6,7 @@
 //!
 //! Data flows one way. [`pipeline`] alone joins the stages and owns their threads and channels; [`capture`] delivers
 //! frames, [`analyse`] turns them into plain findings with the [`model`], an explainer ([`explain`], [`pca`]) and
-//! [`boxes`], [`draw`] annotates, [`sinks`] write. [`mod@train`] and [`evaluate`] use the same model and pictures
+//! [`boxes`], or with a dense [`scan`], [`draw`] annotates, [`sinks`] write. [`mod@train`] and [`evaluate`] use the same model and pictures
 //! ([`dataset`]). [`cli`], [`config`] and [`commands`] are the program around it.
 //!
 //! A module imports only modules above it in the list that `tests/layering.rs` keeps.
@@ -33,8 +33,10 @@ pub mod pca;
 pub mod pipeline;
 pub mod plot;
 pub mod progress;
+pub mod scan;
 pub mod shutdown;
 pub mod sinks;
+pub mod stopwatch;
 pub mod telemetry;
 pub mod threads;
 pub mod train;

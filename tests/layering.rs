@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 /// From the bottom of the program to its top.
-const ORDER: [&str; 26] = [
+const ORDER: [&str; 28] = [
     "exit_code",
     "files",
     "shutdown",
+    "stopwatch",
     "geometry",
     "labels",
     "frame",
@@ -16,6 +17,7 @@ const ORDER: [&str; 26] = [
     "pca",
     "explain",
     "boxes",
+    "scan",
     "analyse",
     "draw",
     "plot",

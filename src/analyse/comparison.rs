@@ -5,14 +5,14 @@ use std::time::Duration;
 use image::RgbImage;
 use ndarray::{Array1, Array2};
 
-use super::{Detection, Stopwatch};
-use crate::boxes::{self, Threshold, default_threshold};
+use crate::boxes::{self, Detection, Threshold, default_threshold};
 use crate::explain::normalise::normalise;
 use crate::explain::{Evidence, ExplainError, GradientSource, Method, MethodSettings, Reduction};
 use crate::labels::argmax;
 use crate::model::engine::{Engine, Tap};
 use crate::model::preprocess::squeeze;
 use crate::model::resnet::Resolution;
+use crate::stopwatch::Stopwatch;
 
 /// Which methods are compared, and how.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,7 +99,7 @@ pub fn compare(engine: &Engine, picture: &RgbImage, settings: &ComparisonSetting
             .unwrap_or_else(|| default_threshold(method, &settings.method_settings, settings.resolution));
         let heat = map.heat(side as usize, side as usize);
         let hottest = boxes::find_hottest(&heat, threshold).into_iter();
-        let boxes = hottest.map(|found| Detection::new(found, &heat, picture, class)).collect();
+        let boxes = hottest.map(|found| Detection::in_picture(found, &heat, picture, class)).collect();
         maps.push(MethodMap {
             method,
             values: normalise(&map.values),

@@ -14,11 +14,12 @@ use crate::pca::Components;
 #[command(next_help_heading = "Explanation")]
 pub struct ExplanationArgs {
     /// Principal components that the haycam methods keep: a number, or auto for as many as explain 70 % of the variance
-    /// [default: 19 as in the paper for haycam, auto for haycam-refined]
+    /// [default: 19 as in the paper for haycam and for scans, auto for haycam-refined]
     #[arg(long, value_name = "N|auto", value_parser = components)]
     pub components: Option<Components>,
 
-    /// Threshold of the heat map for boxes, as a share of its maximum, or "otsu" [default: what suits the method]
+    /// Threshold of the heat map for boxes, as a share of its maximum, or "otsu"; with a scan, lowest score of a box, for all
+    /// classes [default: what suits the method; with a scan, the class]
     #[arg(long, value_name = "X|otsu")]
     pub threshold: Option<Threshold>,
 
@@ -32,7 +33,7 @@ pub struct ExplanationArgs {
     #[arg(long, value_enum)]
     pub class_weights: Option<ClassWeightsArg>,
 
-    /// Leave the mean of each filter out of haycam-refined's map, as haycam does
+    /// Leave the mean of each filter out of haycam-refined's map, as haycam does, or out of a scan's
     #[arg(long)]
     pub centred: bool,
 }

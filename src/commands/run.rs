@@ -29,7 +29,7 @@ pub fn run(args: &RunArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     threads::size_pools(config.threads);
     let device = device::resolve(config.device)?;
     let engine = Engine::load(&config.model, device)?.with_resolution(config.resolution);
-    let analyser = Analyser::new(engine, config.analysis);
+    let analyser = Analyser::new(engine, config.view);
     let annotator = Annotator::new()?;
     #[allow(unused_mut, reason = "without OpenCV there is no window to add")]
     let mut sinks = open_files(&config)?;

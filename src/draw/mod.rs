@@ -7,7 +7,7 @@ pub mod palette;
 
 use image::RgbImage;
 
-use crate::analyse::Analysis;
+use crate::analyse::{Analysis, Detection};
 use crate::geometry::Rect;
 use crate::labels::BACKGROUND;
 use palette::Rgb;
@@ -34,26 +34,38 @@ impl Annotator {
         Ok(Self { font: Font::bundled()? })
     }
 
-    /// Draws in place: the heat map where a class other than `background` was found, its boxes, and the label of the
-    /// whole picture in the upper left corner.
+    /// Draws in place: the heat map where a class other than `background` was found, its boxes, and the label: of each box
+    /// with its score if the picture was scanned, otherwise of the whole picture at its first box.
     pub fn annotate(&self, picture: &mut RgbImage, analysis: &Analysis, classes: &[String]) {
         let shorter = picture.width().min(picture.height()) as f32;
         let text_px = (shorter * TEXT_SHARE).max(MIN_TEXT_PX);
         let line_px = (shorter / 240.0).round().max(1.0) as u32;
         let name = &classes[analysis.label];
-        let colour = palette::class_colour(name, analysis.label);
         if name != BACKGROUND {
             heat::blend(picture, &analysis.heat);
         }
         for detection in &analysis.boxes {
+            let colour = palette::class_colour(&classes[detection.label], detection.label);
             outline(picture, detection.rect, line_px, colour);
         }
+        if analysis.scan.is_some() && !analysis.boxes.is_empty() {
+            // The strongest last, so that it can be read where tags overlap.
+            for found in analysis.boxes.iter().rev() {
+                self.tag(picture, found, &format!("{} {:.2}", classes[found.label], found.score), text_px, classes);
+            }
+            return;
+        }
         let text = format!("{name} {:.0} %", f64::from(analysis.confidence) * 100.0);
-        let place = match analysis.boxes.first() {
-            Some(detection) => self.font.tag_position(&text, text_px, detection.rect, picture.dimensions()),
-            None => (0, 0),
-        };
-        self.font.draw_tag(picture, &text, text_px, place, colour);
+        match analysis.boxes.first() {
+            Some(found) => self.tag(picture, found, &text, text_px, classes),
+            None => self.font.draw_tag(picture, &text, text_px, (0, 0), palette::class_colour(name, analysis.label)),
+        }
+    }
+
+    /// Writes on a tag at a box, in the colour of its class.
+    fn tag(&self, picture: &mut RgbImage, found: &Detection, text: &str, text_px: f32, classes: &[String]) {
+        let place = self.font.tag_position(text, text_px, found.rect, picture.dimensions());
+        self.font.draw_tag(picture, text, text_px, place, palette::class_colour(&classes[found.label], found.label));
     }
 }
 
@@ -86,7 +98,7 @@ mod tests {
     use ndarray::{Array1, Array2};
 
     use super::*;
-    use crate::analyse::{CamSummary, Detection};
+    use crate::analyse::CamSummary;
     use crate::explain::Method;
 
     fn analysis(label: usize, boxes: Vec<Detection>) -> Analysis {
@@ -97,6 +109,7 @@ mod tests {
             heat: Array2::from_shape_fn((224, 224), |(row, column)| ((row + column) as f32 / 446.0).min(1.0)),
             boxes,
             cam: CamSummary { method: Method::Cam, reduction: None },
+            scan: None,
             times: Default::default(),
         }
     }

@@ -23,6 +23,7 @@ pub struct Engine {
     device: Device,
     resolution: Resolution,
     class_weights: Array2<f32>,
+    class_biases: Array1<f32>,
 }
 
 /// The network's answer for one picture.
@@ -65,7 +66,8 @@ impl Engine {
     pub fn load(path: &Path, device: Device) -> Result<Self, ModelError> {
         let model = Model::load(path, device)?;
         let class_weights = to_rows(model.network.class_weights())?;
-        Ok(Self { model, device, resolution: Resolution::Native, class_weights })
+        let class_biases = to_rows(&model.network.class_biases().f_unsqueeze(0)?)?.row(0).to_owned();
+        Ok(Self { model, device, resolution: Resolution::Native, class_weights, class_biases })
     }
 
     /// The same engine with `layer4` read at another resolution. Logits and probabilities stay those of the native one,
@@ -82,6 +84,11 @@ impl Engine {
     /// Weights of the fully connected layer, (classes, filters).
     pub fn class_weights(&self) -> &Array2<f32> {
         &self.class_weights
+    }
+
+    /// Biases of the fully connected layer, (classes).
+    pub fn class_biases(&self) -> &Array1<f32> {
+        &self.class_biases
     }
 
     /// Where the network runs.

@@ -33,18 +33,18 @@ pub struct Crop {
     pub height: f64,
 }
 
-/// Resizes a part of a picture (all of it without `crop`) to `side` x `side` pixels without keeping its aspect.
+/// Resizes a part of a picture to `side` x `side` pixels: [`resize`] without keeping its aspect.
+pub fn squeeze(image: &RgbImage, crop: Option<Crop>, side: u32) -> RgbImage {
+    resize(image, crop, (side, side))
+}
+
+/// Resizes a part of a picture (all of it without `crop`) to (width, height), whatever its aspect.
 ///
 /// A triangle filter as wide as the reduction asks (antialiased bilinear), since point sampling of a large frame turns
 /// texture into noise that the network was not trained on.
-pub fn squeeze(image: &RgbImage, crop: Option<Crop>, side: u32) -> RgbImage {
-    resize(image, crop, side, side)
-}
-
-/// As [`squeeze`], to `target_width` x `target_height` pixels.
-pub fn resize(image: &RgbImage, crop: Option<Crop>, target_width: u32, target_height: u32) -> RgbImage {
+pub fn resize(image: &RgbImage, crop: Option<Crop>, size: (u32, u32)) -> RgbImage {
     let (width, height) = image.dimensions();
-    if crop.is_none() && (width, height) == (target_width, target_height) {
+    if crop.is_none() && (width, height) == size {
         return image.clone();
     }
     let mut options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
@@ -53,12 +53,11 @@ pub fn resize(image: &RgbImage, crop: Option<Crop>, target_width: u32, target_he
     }
     let source = ImageRef::new(width, height, image.as_raw(), PixelType::U8x3)
         .expect("an RgbImage holds width x height x 3 bytes");
-    let mut target = Image::new(target_width, target_height, PixelType::U8x3);
+    let mut target = Image::new(size.0, size.1, PixelType::U8x3);
     Resizer::new()
         .resize(&source, &mut target, &options)
         .expect("both pictures are 8-bit RGB, and callers keep crops inside the picture");
-    RgbImage::from_raw(target_width, target_height, target.into_vec())
-        .expect("the target holds width x height x 3 bytes")
+    RgbImage::from_raw(size.0, size.1, target.into_vec()).expect("the target holds width x height x 3 bytes")
 }
 
 /// Stacks pictures of equal size into the network's input (N, 3, H, W) on `device`.

@@ -212,6 +212,11 @@ impl ResNet18 {
         &self.fc.weight
     }
 
+    /// Biases of the fully connected layer, (classes).
+    pub fn class_biases(&self) -> &Tensor {
+        &self.fc.bias
+    }
+
     /// Every parameter and batch-norm statistic under its torchvision name.
     pub fn named_tensors(&self) -> Vec<(String, &Tensor)> {
         let mut named = vec![("conv1.weight".to_owned(), &self.conv1)];

@@ -52,7 +52,7 @@ impl fmt::Display for Components {
 
 impl Components {
     /// How many of the variances, which fall, are kept.
-    fn kept(self, variances: impl Iterator<Item = f64>, total_variance: f64) -> usize {
+    pub(super) fn kept(self, variances: impl Iterator<Item = f64>, total_variance: f64) -> usize {
         match self {
             Self::Count(count) => variances.take(count).count(),
             Self::Variance(share) => {
@@ -90,6 +90,35 @@ pub struct Basis {
 ///
 /// When there is no activation, one is not finite, or no component is asked for.
 pub fn fit(activations: ArrayView2<f32>, components: Components) -> Result<Basis, PcaError> {
+    let (centred, mean) = centre(activations, components)?;
+    let by_positions = centred.nrows() <= centred.ncols();
+    let gram = if by_positions { centred.dot(&centred.t()) } else { centred.t().dot(&centred) };
+    let total_variance = gram.diag().sum();
+    // LAPACK sorts the eigenvalues upwards.
+    let (eigenvalues, eigenvectors) = gram.eigh(UPLO::Lower).map_err(|error| PcaError::Solver(error.to_string()))?;
+    let largest = eigenvalues.last().copied().unwrap_or(0.0);
+    let floor = (largest * RANK_TOLERANCE).max(rounding(&mean, activations.nrows()));
+    let rank = eigenvalues.iter().filter(|&&value| value > floor).count();
+    let kept = components.kept(eigenvalues.iter().rev().copied().take(rank), total_variance);
+
+    let first = eigenvalues.len() - kept;
+    let variances: Array1<f64> = eigenvalues.slice(s![first..]).iter().rev().copied().collect();
+    let leading = eigenvectors.slice(s![.., first..]);
+    let leading = leading.slice(s![.., ..;-1]);
+    let directions =
+        if by_positions { centred.t().dot(&leading) / variances.mapv(f64::sqrt) } else { leading.to_owned() };
+    Ok(Basis { mean, directions, variances, total_variance: if rank == 0 { 0.0 } else { total_variance } })
+}
+
+/// Activations without the mean of each filter, and that mean.
+///
+/// # Errors
+///
+/// See [`fit`].
+pub(super) fn centre(
+    activations: ArrayView2<f32>,
+    components: Components,
+) -> Result<(Array2<f64>, Array1<f64>), PcaError> {
     if components == Components::Count(0) {
         return Err(PcaError::NoComponents);
     }
@@ -102,25 +131,12 @@ pub fn fit(activations: ArrayView2<f32>, components: Components) -> Result<Basis
     let mut centred = activations.mapv(f64::from);
     let mean = centred.mean_axis(Axis(0)).ok_or(PcaError::Empty)?;
     centred -= &mean;
+    Ok((centred, mean))
+}
 
-    let by_positions = centred.nrows() <= centred.ncols();
-    let gram = if by_positions { centred.dot(&centred.t()) } else { centred.t().dot(&centred) };
-    let total_variance = gram.diag().sum();
-    // LAPACK sorts the eigenvalues upwards.
-    let (eigenvalues, eigenvectors) = gram.eigh(UPLO::Lower).map_err(|error| PcaError::Solver(error.to_string()))?;
-    let largest = eigenvalues.last().copied().unwrap_or(0.0);
-    let rounding = mean.dot(&mean) * activations.nrows() as f64 * ROUNDING_VARIANCE;
-    let floor = (largest * RANK_TOLERANCE).max(rounding);
-    let rank = eigenvalues.iter().filter(|&&value| value > floor).count();
-    let kept = components.kept(eigenvalues.iter().rev().copied().take(rank), total_variance);
-
-    let first = eigenvalues.len() - kept;
-    let variances: Array1<f64> = eigenvalues.slice(s![first..]).iter().rev().copied().collect();
-    let leading = eigenvectors.slice(s![.., first..]);
-    let leading = leading.slice(s![.., ..;-1]);
-    let directions =
-        if by_positions { centred.t().dot(&leading) / variances.mapv(f64::sqrt) } else { leading.to_owned() };
-    Ok(Basis { mean, directions, variances, total_variance: if rank == 0 { 0.0 } else { total_variance } })
+/// Variance, as a sum of squares over all positions, that single precision makes of a constant.
+pub(super) fn rounding(mean: &Array1<f64>, positions: usize) -> f64 {
+    mean.dot(mean) * positions as f64 * ROUNDING_VARIANCE
 }
 
 impl Basis {

@@ -1,5 +1,9 @@
 //! Principal component analysis of activations: positions are samples, filters are variables.
+//!
+//! [`mod@fit`] is exact. [`truncated`] approximates the leading directions alone, for grids of hundreds of positions.
 
 pub mod fit;
+pub mod truncated;
 
 pub use fit::{Basis, Components, PcaError, fit};
+pub use truncated::fit_truncated;

@@ -11,6 +11,7 @@ use serde::{Serialize, Serializer};
 use super::{Finding, Sink, SinkError, SourceContext, Written};
 use crate::analyse::Detection;
 use crate::geometry::Rect;
+use crate::scan::ScanSize;
 
 /// Writes events to a file or to standard output.
 #[derive(Debug)]
@@ -110,6 +111,8 @@ struct Event<'a> {
     probabilities: Probabilities<'a>,
     boxes: Vec<BoxEvent<'a>>,
     cam: CamEvent,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scan: Option<ScanEvent>,
     latency_ms: LatencyEvent,
 }
 
@@ -137,6 +140,14 @@ struct ReductionEvent {
     captured_variance: f64,
     /// The basis is fitted to each frame, so it is always new.
     basis_age_frames: u64,
+}
+
+/// Of scanned frames.
+#[derive(Serialize)]
+struct ScanEvent {
+    short_side: u32,
+    width: u32,
+    height: u32,
 }
 
 #[derive(Serialize)]
@@ -175,6 +186,7 @@ impl<'a> Event<'a> {
                     basis_age_frames: 0,
                 }),
             },
+            scan: analysis.scan.map(|ScanSize { short_side, width, height }| ScanEvent { short_side, width, height }),
             latency_ms: LatencyEvent {
                 decode: millis(frame.decode_time),
                 infer: millis(analysis.times.prepare + analysis.times.infer),

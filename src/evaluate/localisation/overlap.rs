@@ -2,15 +2,14 @@
 
 use crate::geometry::Rect;
 
-/// Intersection over union of two boxes (Jaccard 1901), in [0, 1]: 1 if they are the same.
+/// See [`Rect::iou`].
 pub fn iou(one: Rect, other: Rect) -> f64 {
-    let intersection = intersection(one, other);
-    intersection as f64 / (area(one) + area(other) - intersection) as f64
+    one.iou(other)
 }
 
 /// Twice the intersection over the sum of both areas (Dice 1945), in [0, 1]: 1 if they are the same.
 pub fn dice(one: Rect, other: Rect) -> f64 {
-    2.0 * intersection(one, other) as f64 / (area(one) + area(other)) as f64
+    2.0 * one.intersection(other) as f64 / (one.area() + other.area()) as f64
 }
 
 /// The best IoU that a box has with one of several; 0 without any.
@@ -21,21 +20,6 @@ pub fn best_iou(found: Rect, annotated: &[Rect]) -> f64 {
 /// The best Dice that a box has with one of several; 0 without any.
 pub fn best_dice(found: Rect, annotated: &[Rect]) -> f64 {
     annotated.iter().map(|&rect| dice(found, rect)).fold(0.0, f64::max)
-}
-
-/// Pixels of both.
-fn intersection(one: Rect, other: Rect) -> u64 {
-    overlap((one.x, one.width), (other.x, other.width)) * overlap((one.y, one.height), (other.y, other.height))
-}
-
-/// Length that two spans of (start, length) have in common.
-fn overlap(one: (u32, u32), other: (u32, u32)) -> u64 {
-    let end = |(start, length): (u32, u32)| u64::from(start) + u64::from(length);
-    end(one).min(end(other)).saturating_sub(u64::from(one.0.max(other.0)))
-}
-
-fn area(rect: Rect) -> u64 {
-    u64::from(rect.width) * u64::from(rect.height)
 }
 
 #[cfg(test)]

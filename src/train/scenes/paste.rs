@@ -9,7 +9,7 @@ use crate::model::preprocess::{Crop, resize};
 pub fn paste(canvas: &mut RgbImage, source: &RgbImage, part: Crop, target: Crop, feather: f64) {
     let width = (target.width.round() as u32).max(1);
     let height = (target.height.round() as u32).max(1);
-    let patch = resize(source, Some(part), width, height);
+    let patch = resize(source, Some(part), (width, height));
     let (left, top) = (target.left.round() as i64, target.top.round() as i64);
     // From 0 outside to 1 where the margin ends.
     let ramp = |place: u32, length: u32| {

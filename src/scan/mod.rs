@@ -1,0 +1,180 @@
+//! The dense scan: a classifier run fully convolutionally over a frame, whose faces are small and may be many.
+//!
+//! ```text
+//! frame ─► resized (size) ─► layer4 ─┬─► class by position ──┬─► map a class (maps) ─► regions ─► settle ─► detections
+//!                                    └─► PCA of positions ───┘
+//! ```
+//!
+//! Each position of `layer4` is classified by itself, and HayCAM's basis is fitted to all positions of the frame. The
+//! posterior says what is at a place, HayCAM where it ends: a posterior's region is as large as the receptive field. Maps
+//! are absolute: nothing is stretched to the hottest place of a frame, so that a frame without faces has cold maps.
+
+pub mod maps;
+pub mod regions;
+pub mod settings;
+pub mod settle;
+pub mod size;
+
+use std::time::Duration;
+
+use image::RgbImage;
+use ndarray::{Array1, Array2};
+
+use crate::boxes::Detection;
+use crate::explain::normalise::enlarge;
+use crate::explain::{ExplainError, Reduction};
+use crate::labels::BACKGROUND;
+use crate::model::engine::{Engine, Tap};
+use crate::model::preprocess::resize;
+use crate::pca;
+use crate::stopwatch::Stopwatch;
+
+pub use settings::{ScanMap, ScanSettings};
+
+use maps::Head;
+use regions::Region;
+use size::scan_size;
+
+/// Side of the cells in which regions are found, in pixels of the resized frame: an eighth of the network's stride.
+const CELL_PX: u32 = 4;
+
+/// A model and the way it scans.
+#[derive(Debug)]
+pub struct Scanner {
+    engine: Engine,
+    settings: ScanSettings,
+    background: Option<usize>,
+}
+
+/// What a scan found.
+#[derive(Debug, Clone)]
+pub struct Scan {
+    /// Faces, by falling score.
+    pub detections: Vec<Detection>,
+    /// Where each detection's map is highest, in the order of the detections: (row, column) of the grid.
+    pub peaks: Vec<(usize, usize)>,
+    /// A map a class in [0, 1], (rows, columns) of the grid; zeros for `background`.
+    pub maps: Vec<Array2<f32>>,
+    /// Probability of each class at each position, (positions, classes); positions run row by row through the grid.
+    pub posteriors: Array2<f32>,
+    /// The principal components behind the maps.
+    pub reduction: Reduction,
+    /// How the frame was resized.
+    pub size: ScanSize,
+    /// How long it took.
+    pub times: ScanTimes,
+}
+
+/// The size at which a frame was scanned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScanSize {
+    /// The short side that was asked for, in pixels.
+    pub short_side: u32,
+    /// What the network saw, in pixels.
+    pub width: u32,
+    /// What the network saw, in pixels.
+    pub height: u32,
+}
+
+/// Durations of the steps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ScanTimes {
+    /// Resizing.
+    pub prepare: Duration,
+    /// The forward pass.
+    pub infer: Duration,
+    /// The principal components.
+    pub reduce: Duration,
+    /// Posteriors and maps.
+    pub maps: Duration,
+    /// Regions, and which of them are kept.
+    pub regions: Duration,
+}
+
+impl Scanner {
+    /// Scans with a loaded model, at the engine's resolution.
+    pub fn new(engine: Engine, settings: ScanSettings) -> Self {
+        let background = engine.description().classes.iter().position(|class| class == BACKGROUND);
+        Self { engine, settings, background }
+    }
+
+    /// Class names, in the order of the posteriors.
+    pub fn classes(&self) -> &[String] {
+        &self.engine.description().classes
+    }
+
+    /// Index of the class that says that nobody is there, if the model has it.
+    pub fn background(&self) -> Option<usize> {
+        self.background
+    }
+
+    /// Scans a picture.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch fails or the activations are not finite, which a damaged model causes.
+    pub fn scan(&self, picture: &RgbImage) -> Result<Scan, ExplainError> {
+        let mut watch = Stopwatch::start();
+        let short_side = self.settings.short_side_of(picture.dimensions());
+        let (width, height) = scan_size(picture.dimensions(), short_side);
+        let prepared = resize(picture, None, (width, height));
+        let prepare = watch.lap();
+        let mut answers = self.engine.infer(std::slice::from_ref(&prepared), Tap::Layer4)?;
+        let layer4 = answers.pop().expect("one answer for one picture").layer4;
+        let infer = watch.lap();
+
+        let activations = layer4.activations.view();
+        let basis = pca::fit_truncated(activations, self.settings.components)?;
+        let reduce = watch.lap();
+        let head = Head {
+            weights: self.engine.class_weights(),
+            biases: self.engine.class_biases(),
+            background: self.background,
+        };
+        let posteriors = head.posteriors(activations);
+        let maps = head.maps(activations, &posteriors, &basis, layer4.grid, &self.settings);
+        let maps_time = watch.lap();
+
+        let cells = ((height / CELL_PX) as usize, (width / CELL_PX) as usize);
+        let mut found = Vec::new();
+        for (label, map) in maps.iter().enumerate().filter(|(label, _)| Some(*label) != self.background) {
+            let regions = regions::find(&enlarge(map, cells.0, cells.1), &self.settings);
+            found.extend(regions.into_iter().map(|Region { rect, peak, score }| {
+                let rect = rect.scaled((cells.1 as u32, cells.0 as u32), picture.dimensions());
+                let peak = (peak.0 * layer4.grid.0 / cells.0, peak.1 * layer4.grid.1 / cells.1);
+                (Detection { rect, score, label }, peak)
+            }));
+        }
+        let (detections, peaks) = settle::settle(found).into_iter().unzip();
+        Ok(Scan {
+            detections,
+            peaks,
+            maps,
+            posteriors,
+            reduction: Reduction::from(&basis),
+            size: ScanSize { short_side, width, height },
+            times: ScanTimes { prepare, infer, reduce, maps: maps_time, regions: watch.lap() },
+        })
+    }
+}
+
+impl Scan {
+    /// Rows and columns of the grid.
+    pub fn grid(&self) -> (usize, usize) {
+        self.maps.first().map_or((0, 0), Array2::dim)
+    }
+
+    /// Probability of each class at a place (row, column) of the grid.
+    pub fn posterior_at(&self, place: (usize, usize)) -> Array1<f32> {
+        self.posteriors.row(place.0 * self.grid().1 + place.1).to_owned()
+    }
+
+    /// The hottest of the classes' maps at each place of the grid, in [0, 1].
+    pub fn heat(&self) -> Array2<f32> {
+        let mut heat = Array2::zeros(self.grid());
+        for map in &self.maps {
+            heat.zip_mut_with(map, |hottest: &mut f32, value| *hottest = hottest.max(*value));
+        }
+        heat
+    }
+}

@@ -1,0 +1,157 @@
+//! From a map to regions: a watershed from the peaks (after Vincent & Soille 1991), in which shallow boundaries fall.
+//!
+//! Cells are visited by falling value, as if the water that covers the map sank: each joins the region that it touches, or
+//! is the peak of a new one. Where two regions meet, they become one unless the map has fallen far enough below the lower of
+//! their peaks. A threshold alone would join faces that stand side by side, or part of a face's own unevenness.
+
+use std::collections::VecDeque;
+
+use ndarray::Array2;
+
+use super::settings::ScanSettings;
+use crate::geometry::Rect;
+
+/// A region around a peak.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Region {
+    /// In cells of the map.
+    pub rect: Rect,
+    /// Row and column of the peak.
+    pub peak: (usize, usize),
+    /// Value of the peak, in (0, 1].
+    pub score: f32,
+}
+
+/// No region yet.
+const NONE: usize = usize::MAX;
+
+/// Regions of a map with values in [0, 1], by falling score.
+pub fn find(map: &Array2<f32>, settings: &ScanSettings) -> Vec<Region> {
+    let watershed = Watershed::of(map, settings);
+    let mut regions = watershed.regions(settings.extent);
+    regions.sort_by(|one, other| other.score.total_cmp(&one.score).then(one.peak.cmp(&other.peak)));
+    regions
+}
+
+/// Regions under construction: labels of cells, and what labels have become one (union-find).
+struct Watershed<'a> {
+    map: &'a Array2<f32>,
+    /// A label a cell; row by row.
+    labels: Vec<usize>,
+    /// By label: the one that it has become part of, or itself.
+    parents: Vec<usize>,
+    /// By label: the cell where it began, which is its highest.
+    peaks: Vec<(usize, usize)>,
+}
+
+impl<'a> Watershed<'a> {
+    fn of(map: &'a Array2<f32>, settings: &ScanSettings) -> Self {
+        let mut cells: Vec<(usize, usize)> = map
+            .indexed_iter()
+            .filter(|&(_, &value)| value >= settings.floor && value > 0.0)
+            .map(|(cell, _)| cell)
+            .collect();
+        // Equals by their place, so that the answer is always the same.
+        cells.sort_unstable_by(|&one, &other| map[other].total_cmp(&map[one]).then(one.cmp(&other)));
+        let mut watershed = Self { map, labels: vec![NONE; map.len()], parents: Vec::new(), peaks: Vec::new() };
+        for cell in cells {
+            watershed.visit(cell, settings.prominence);
+        }
+        watershed
+    }
+
+    fn visit(&mut self, cell: (usize, usize), prominence: f32) {
+        let mut touched = [NONE; 8];
+        let mut count = 0;
+        let mut steepest: Option<(f32, usize)> = None;
+        for neighbour in neighbours(cell, self.map.dim()) {
+            let label = self.labels[self.index(neighbour)];
+            if label == NONE {
+                continue;
+            }
+            let root = self.root(label);
+            if steepest.is_none_or(|(value, _)| self.map[neighbour] > value) {
+                steepest = Some((self.map[neighbour], root));
+            }
+            if !touched[..count].contains(&root) {
+                touched[count] = root;
+                count += 1;
+            }
+        }
+        let index = self.index(cell);
+        let Some((_, joined)) = steepest else {
+            self.labels[index] = self.parents.len();
+            self.parents.push(self.parents.len());
+            self.peaks.push(cell);
+            return;
+        };
+        self.labels[index] = joined;
+        self.merge(&touched[..count], self.map[cell], prominence);
+    }
+
+    /// Joins regions that meet at `value` with the highest of them, where it is not far enough below their own peak.
+    fn merge(&mut self, roots: &[usize], value: f32, prominence: f32) {
+        // Labels are given by falling peaks, so the first is the highest.
+        let Some(&highest) = roots.iter().min() else { return };
+        for &root in roots {
+            if root != highest && value >= (1.0 - prominence) * self.map[self.peaks[root]] {
+                self.parents[root] = highest;
+            }
+        }
+    }
+
+    fn root(&mut self, label: usize) -> usize {
+        let mut root = label;
+        while self.parents[root] != root {
+            self.parents[root] = self.parents[self.parents[root]];
+            root = self.parents[root];
+        }
+        root
+    }
+
+    fn index(&self, cell: (usize, usize)) -> usize {
+        cell.0 * self.map.ncols() + cell.1
+    }
+
+    /// What is left of each region within reach of its peak: connected with it, and at least `extent` of its height.
+    fn regions(mut self, extent: f32) -> Vec<Region> {
+        let roots: Vec<usize> = (0..self.parents.len()).filter(|&label| self.parents[label] == label).collect();
+        let mut regions = Vec::with_capacity(roots.len());
+        let mut pending = VecDeque::new();
+        let mut is_taken = vec![false; self.map.len()];
+        for root in roots {
+            let peak = self.peaks[root];
+            let score = self.map[peak];
+            let (mut top, mut bottom, mut left, mut right) = (peak.0, peak.0, peak.1, peak.1);
+            is_taken[peak.0 * self.map.ncols() + peak.1] = true;
+            pending.push_back(peak);
+            while let Some(cell) = pending.pop_front() {
+                (top, bottom, left, right) = (top.min(cell.0), bottom.max(cell.0), left.min(cell.1), right.max(cell.1));
+                for neighbour in neighbours(cell, self.map.dim()) {
+                    let index = self.index(neighbour);
+                    let label = self.labels[index];
+                    if label == NONE || is_taken[index] || self.map[neighbour] < extent * score {
+                        continue;
+                    }
+                    if self.root(label) == root {
+                        is_taken[index] = true;
+                        pending.push_back(neighbour);
+                    }
+                }
+            }
+            let (width, height) = (right - left + 1, bottom - top + 1);
+            let rect = Rect { x: left as u32, y: top as u32, width: width as u32, height: height as u32 };
+            regions.push(Region { rect, peak, score });
+        }
+        regions
+    }
+}
+
+/// The up to eight cells around a cell.
+fn neighbours(cell: (usize, usize), (rows, columns): (usize, usize)) -> impl Iterator<Item = (usize, usize)> {
+    let lines = cell.0.saturating_sub(1)..=(cell.0 + 1).min(rows - 1);
+    lines.flat_map(move |row| {
+        let places = cell.1.saturating_sub(1)..=(cell.1 + 1).min(columns - 1);
+        places.map(move |column| (row, column)).filter(move |&neighbour| neighbour != cell)
+    })
+}
