@@ -1,0 +1,157 @@
+//! Thresholds, given or chosen on other pictures than those that are measured with them.
+
+use std::path::Path;
+
+use super::matching::Rule;
+use super::operating::{Counts, Measured};
+use super::scene::{Counting, Scene};
+use super::{Evaluation, LEAST_IOU, Settings};
+use crate::evaluate::EvaluateError;
+
+/// The thresholds that are tried: 0.05, 0.075, ..., 0.95.
+const TRIED: std::ops::RangeInclusive<u8> = 2..=38;
+const STEP: f64 = 0.025;
+
+/// Whether thresholds are chosen, and on what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// They are given; every picture is measured.
+    Given,
+    /// They are chosen on the first pictures, so many of them; the rest is measured.
+    First(usize),
+    /// Pictures take turns in so many folds (at least 2); each fold is measured with thresholds chosen on the others.
+    Folds(usize),
+}
+
+impl Protocol {
+    /// A name for programs, which never changes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Given => "given",
+            Self::First(_) => "tune-first",
+            Self::Folds(_) => "folds",
+        }
+    }
+
+    /// Makes sure that there is something to choose on and something to measure.
+    ///
+    /// # Errors
+    ///
+    /// When there are too few pictures.
+    pub fn check(self, folder: &Path, pictures: usize) -> Result<(), EvaluateError> {
+        let needed = match self {
+            Self::Given => 1,
+            Self::First(first) => first.saturating_add(1),
+            Self::Folds(folds) => folds,
+        };
+        if pictures < needed {
+            let path = folder.to_owned();
+            return Err(EvaluateError::TooFewPictures { path, pictures, needed, option: self.name() });
+        }
+        Ok(())
+    }
+
+    /// Index of the fit whose thresholds hold for the picture at a place; `None` if that picture only serves to choose them.
+    fn fit_of(self, place: usize) -> Option<usize> {
+        match self {
+            Self::Given => Some(0),
+            Self::First(first) => (place >= first).then_some(0),
+            Self::Folds(folds) => Some(place % folds),
+        }
+    }
+
+    /// Whether the thresholds of a fit are chosen on the picture at a place.
+    fn is_tuned_on(self, place: usize, fit: usize) -> bool {
+        match self {
+            Self::Given => false,
+            Self::First(first) => place < first,
+            Self::Folds(folds) => place % folds != fit,
+        }
+    }
+}
+
+/// Thresholds and where they come from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fit {
+    /// Least score, one a class.
+    pub thresholds: Vec<f32>,
+    /// The best F1 where they were chosen, one a class; `None` where nothing could be chosen, and the given one holds.
+    pub f1: Vec<Option<f64>>,
+    /// How many pictures they were chosen on.
+    pub tuned_on: usize,
+    /// How many pictures are measured with them.
+    pub measured: usize,
+}
+
+/// All thresholds of an evaluation.
+#[derive(Debug, Clone)]
+pub struct Tuning {
+    /// How they are chosen.
+    pub protocol: Protocol,
+    /// One, or one a fold.
+    pub fits: Vec<Fit>,
+}
+
+impl Tuning {
+    /// Chooses the threshold of each class for the best F1 at the smaller IoU, the highest of equals. A class of which no face
+    /// counts there keeps the given one.
+    pub fn new(evaluation: &Evaluation, settings: &Settings) -> Self {
+        let protocol = settings.protocol;
+        let fits = match protocol {
+            Protocol::Given | Protocol::First(_) => 1,
+            Protocol::Folds(folds) => folds,
+        };
+        let fits = (0..fits).map(|fit| {
+            let places = evaluation.scenes.iter().enumerate();
+            let scenes: Vec<&Scene> =
+                places.filter(|(place, _)| protocol.is_tuned_on(*place, fit)).map(|(_, scene)| scene).collect();
+            let measured = (0..evaluation.scenes.len()).filter(|&place| protocol.fit_of(place) == Some(fit)).count();
+            chosen(&scenes, measured, settings)
+        });
+        Self { protocol, fits: fits.collect() }
+    }
+
+    /// The pictures that are measured, with their thresholds.
+    pub fn measured<'a>(&'a self, evaluation: &'a Evaluation) -> Vec<Measured<'a>> {
+        self.with_thresholds(evaluation.scenes.iter().enumerate())
+    }
+
+    /// The pictures without faces, annotated as such or from a folder of their own, with their thresholds; those of the folder
+    /// take turns in the fits, none of which was chosen on them.
+    pub fn face_free<'a>(&'a self, evaluation: &'a Evaluation) -> Vec<Measured<'a>> {
+        let annotated = evaluation.scenes.iter().enumerate().filter(|(_, scene)| scene.faces.is_empty());
+        let mut all = self.with_thresholds(annotated);
+        let turns = evaluation.face_free.iter().zip(self.fits.iter().cycle());
+        all.extend(turns.map(|(scene, fit)| Measured { scene, thresholds: &fit.thresholds }));
+        all
+    }
+
+    fn with_thresholds<'a>(&'a self, scenes: impl Iterator<Item = (usize, &'a Scene)>) -> Vec<Measured<'a>> {
+        let measured = scenes.filter_map(|(place, scene)| {
+            let fit = self.protocol.fit_of(place)?;
+            Some(Measured { scene, thresholds: &self.fits[fit].thresholds })
+        });
+        measured.collect()
+    }
+}
+
+fn chosen(scenes: &[&Scene], measured: usize, settings: &Settings) -> Fit {
+    let classes = settings.classes.len();
+    let rule = Rule { counting: Counting::AtLeast(settings.min_size), least_iou: LEAST_IOU[0] };
+    let mut fit =
+        Fit { thresholds: settings.thresholds.clone(), f1: vec![None; classes], tuned_on: scenes.len(), measured };
+    for step in TRIED {
+        let threshold = (f64::from(step) * STEP) as f32;
+        let thresholds = vec![threshold; classes];
+        let there: Vec<Measured> = scenes.iter().map(|&scene| Measured { scene, thresholds: &thresholds }).collect();
+        let counts = Counts::new(&there, classes, rule);
+        for (class, tally) in counts.tallies.iter().enumerate().filter(|(_, tally)| tally.faces > 0) {
+            let f1 = tally.f1();
+            if f1 >= fit.f1[class] {
+                fit.f1[class] = f1;
+                fit.thresholds[class] = threshold;
+            }
+        }
+    }
+    fit
+}
