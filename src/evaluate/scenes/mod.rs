@@ -14,6 +14,9 @@ pub mod summary;
 pub mod tuning;
 pub mod verdict;
 
+#[cfg(test)]
+mod testing;
+
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -163,3 +163,54 @@ impl Alarms {
         1e3 * self.boxes as f64 / self.pictures.total as f64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{MASK, NO_MASK, RULE, random_scenes};
+    use super::*;
+
+    fn counts(scenes: &[Scene], threshold: f32) -> Counts {
+        let thresholds = [threshold; 3];
+        let measured: Vec<_> = scenes.iter().map(|scene| Measured { scene, thresholds: &thresholds }).collect();
+        Counts::new(&measured, 3, RULE)
+    }
+
+    #[test]
+    fn recall_falls_with_the_threshold_and_alarms_with_it() {
+        let scenes = random_scenes(60, 3);
+        let mut last: Option<(Counts, Alarms)> = None;
+        for step in 0..=40 {
+            let threshold = step as f32 / 40.0;
+            let now = counts(&scenes, threshold);
+            let thresholds = [threshold; 3];
+            let measured: Vec<_> = scenes.iter().map(|scene| Measured { scene, thresholds: &thresholds }).collect();
+            let alarms = Alarms::new(&measured, None).unwrap();
+            if let Some((before, alarms_before)) = &last {
+                for class in [MASK, NO_MASK] {
+                    assert!(now.tallies[class].right <= before.tallies[class].right);
+                    assert!(now.tallies[class].wrong <= before.tallies[class].wrong);
+                    assert_eq!(now.tallies[class].faces, before.tallies[class].faces);
+                }
+                assert!(alarms.boxes <= alarms_before.boxes && alarms.pictures.count <= alarms_before.pictures.count);
+            }
+            last = Some((now, alarms));
+        }
+        assert!(Alarms::new(&[], None).is_none());
+    }
+
+    #[test]
+    fn all_is_the_sum_of_the_classes() {
+        let scenes = random_scenes(60, 4);
+        let counts = counts(&scenes, 0.4);
+        let pooled = counts.pooled();
+        assert_eq!(pooled.right, counts.tallies[MASK].right + counts.tallies[NO_MASK].right);
+        let [all, mask, no_mask] = [None, Some(MASK), Some(NO_MASK)].map(|class| counts.label_accuracy(class));
+        assert_eq!((all.count, all.total), (mask.count + no_mask.count, mask.total + no_mask.total));
+        assert_eq!(all.total, counts.confusion.sum());
+        // Whatever the class, no fewer faces are found than within classes.
+        assert!(all.total >= pooled.right && all.total <= pooled.faces);
+        let sum = counts.miscounts[MASK] + counts.miscounts[NO_MASK];
+        assert_eq!(counts.counting_error(Some(MASK)).unwrap(), counts.miscounts[MASK] as f64 / 60.0);
+        assert!(sum > 0 && counts.counting_error(None).is_some());
+    }
+}

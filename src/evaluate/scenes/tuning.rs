@@ -155,3 +155,67 @@ fn chosen(scenes: &[&Scene], measured: usize, settings: &Settings) -> Fit {
     }
     fit
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{MASK, NO_MASK, RULE, found_or_false, random_scenes, settings};
+    use super::*;
+
+    fn evaluation(scenes: Vec<Scene>) -> Evaluation {
+        Evaluation { data: "data".into(), scenes, face_free: Vec::new(), problems: Vec::new() }
+    }
+
+    #[test]
+    fn the_chosen_threshold_has_the_best_f1_of_those_tried_and_is_the_highest_of_equals() {
+        for seed in 0..10 {
+            let evaluation = evaluation(random_scenes(30, seed));
+            let tuning = Tuning::new(&evaluation, &settings(Protocol::First(29)));
+            let [fit] = &tuning.fits[..] else { panic!("one fit") };
+            assert_eq!((fit.tuned_on, fit.measured), (29, 1));
+            let f1 = |class: usize, threshold: f32| {
+                let thresholds = [threshold; 3];
+                let scenes = evaluation.scenes[..29].iter();
+                let there: Vec<_> = scenes.map(|scene| Measured { scene, thresholds: &thresholds }).collect();
+                Counts::new(&there, 3, RULE).tallies[class].f1().unwrap()
+            };
+            for class in [MASK, NO_MASK] {
+                let chosen = f1(class, fit.thresholds[class]);
+                assert_eq!(fit.f1[class], Some(chosen));
+                for step in TRIED {
+                    let threshold = (f64::from(step) * STEP) as f32;
+                    let tried = f1(class, threshold);
+                    assert!(tried < chosen || tried == chosen && threshold <= fit.thresholds[class]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn each_fold_is_measured_with_what_was_chosen_on_the_others() {
+        // Pictures at even places want a threshold from 0.6 to 0.9, those at odd places one from 0.3 to 0.5.
+        let even = found_or_false(&[(0.9, true), (0.6, false), (0.9, true)]);
+        let odd = found_or_false(&[(0.5, true), (0.3, false), (0.5, true)]);
+        let scenes = even.into_iter().zip(odd).flat_map(|(even, odd)| [even, odd]).collect();
+        let evaluation = evaluation(scenes);
+        let tuning = Tuning::new(&evaluation, &settings(Protocol::Folds(2)));
+        let thresholds: Vec<f32> = tuning.fits.iter().map(|fit| fit.thresholds[MASK]).collect();
+        assert_eq!(thresholds, [0.5, 0.9]);
+        assert_eq!(tuning.fits[0].thresholds[NO_MASK], 0.5, "without faces the given one stays");
+        assert_eq!(tuning.fits[0].f1, [Some(1.0), None, None]);
+        let used: Vec<f32> = tuning.measured(&evaluation).iter().map(|one| one.thresholds[MASK]).collect();
+        assert_eq!(used, [0.5, 0.9, 0.5, 0.9, 0.5, 0.9]);
+        assert_eq!(tuning.face_free(&evaluation).len(), 2, "those without faces");
+    }
+
+    #[test]
+    fn what_thresholds_were_chosen_on_is_not_measured() {
+        let evaluation = evaluation(random_scenes(10, 1));
+        for (protocol, measured) in [(Protocol::Given, 10), (Protocol::First(4), 6), (Protocol::Folds(3), 10)] {
+            assert_eq!(Tuning::new(&evaluation, &settings(protocol)).measured(&evaluation).len(), measured);
+            assert!(protocol.check(Path::new("data"), 10).is_ok());
+        }
+        let message = |protocol: Protocol| protocol.check(Path::new("data"), 4).unwrap_err().to_string();
+        assert!(message(Protocol::First(4)).contains("--tune-first needs 5 pictures or more, but data has 4"));
+        assert!(message(Protocol::Folds(5)).contains("--folds needs 5"));
+    }
+}
