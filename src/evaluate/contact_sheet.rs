@@ -14,6 +14,8 @@ pub const LINE_PX: u32 = 26;
 pub const PAPER: palette::Rgb = [255; 3];
 /// Height of text: made smaller to fit, but not smaller than the first.
 const TEXT_PX: (f32, f32) = (11.0, 17.0);
+/// Height of the legend.
+const LEGEND_PX: f32 = 14.0;
 const EMPTY: palette::Rgb = [225; 3];
 
 /// A picture and what is said of it, each line on its colour.
@@ -55,8 +57,8 @@ impl Sheet<'_> {
         font.draw_tag(&mut sheet, self.title, title_px, (GAP_PX, GAP_PX), PAPER);
         let mut x = GAP_PX;
         for (text, colour) in self.legend {
-            font.draw_tag(&mut sheet, text, TEXT_PX.0, (x, GAP_PX + LINE_PX), *colour);
-            x += font.tag_size(text, TEXT_PX.0).0 + GAP_PX;
+            font.draw_tag(&mut sheet, text, LEGEND_PX, (x, GAP_PX + LINE_PX), *colour);
+            x += font.tag_size(text, LEGEND_PX).0 + GAP_PX;
         }
         let mut y = header;
         for row in rows {

@@ -27,6 +27,12 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Counts a detection.
+    pub fn add(&mut self, outcome: Outcome) {
+        self.right += u64::from(matches!(outcome, Outcome::Matched { .. }));
+        self.wrong += u64::from(outcome == Outcome::False);
+    }
+
     /// Share of the detections that are right.
     pub fn precision(self) -> Proportion {
         Proportion { count: self.right, total: self.right + self.wrong }
@@ -92,8 +98,7 @@ impl Counts {
         }
         for (detection, outcome) in scene.detections.iter().zip(rule.within_classes(scene)) {
             if reaches(detection, thresholds) {
-                here[detection.label].right += u64::from(matches!(outcome, Outcome::Matched { .. }));
-                here[detection.label].wrong += u64::from(outcome == Outcome::False);
+                here[detection.label].add(outcome);
             }
         }
         for (class, tally) in here.iter().enumerate() {

@@ -2,15 +2,12 @@
 
 use std::path::Path;
 
-use super::matching::Rule;
-use super::operating::{Counts, Measured};
-use super::scene::{Counting, Scene};
+use super::matching::{Outcome, Rule};
+use super::operating::{Measured, Tally};
+use super::scene::{Counting, Face, Scene};
 use super::{Evaluation, LEAST_IOU, Settings};
+use crate::analyse::Detection;
 use crate::evaluate::EvaluateError;
-
-/// The thresholds that are tried: 0.05, 0.075, ..., 0.95.
-const TRIED: std::ops::RangeInclusive<u8> = 2..=38;
-const STEP: f64 = 0.025;
 
 /// Whether thresholds are chosen, and on what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,19 +133,26 @@ impl Tuning {
 }
 
 fn chosen(scenes: &[&Scene], measured: usize, settings: &Settings) -> Fit {
-    let classes = settings.classes.len();
     let rule = Rule { counting: Counting::AtLeast(settings.min_size), least_iou: LEAST_IOU[0] };
+    let classes = settings.classes.len();
     let mut fit =
         Fit { thresholds: settings.thresholds.clone(), f1: vec![None; classes], tuned_on: scenes.len(), measured };
-    for step in TRIED {
-        let threshold = (f64::from(step) * STEP) as f32;
-        let thresholds = vec![threshold; classes];
-        let there: Vec<Measured> = scenes.iter().map(|&scene| Measured { scene, thresholds: &thresholds }).collect();
-        let counts = Counts::new(&there, classes, rule);
-        for (class, tally) in counts.tallies.iter().enumerate().filter(|(_, tally)| tally.faces > 0) {
-            let f1 = tally.f1();
-            if f1 >= fit.f1[class] {
-                fit.f1[class] = f1;
+    // No threshold changes an outcome above it, so that one matching does for all.
+    let outcomes: Vec<(&Detection, Outcome)> =
+        scenes.iter().flat_map(|scene| scene.detections.iter().zip(rule.within_classes(scene))).collect();
+    let faces = |class| {
+        let of_class = |face: &&Face| face.label == Some(class) && rule.counting.counts(face);
+        scenes.iter().flat_map(|scene| &scene.faces).filter(of_class).count() as u64
+    };
+    for class in settings.face_classes() {
+        let none = Tally { faces: faces(class), ..Tally::default() };
+        for threshold in tried().filter(|_| none.faces > 0) {
+            let mut tally = none;
+            for (_, outcome) in outcomes.iter().filter(|(found, _)| found.label == class && found.score >= threshold) {
+                tally.add(*outcome);
+            }
+            if tally.f1() >= fit.f1[class] {
+                fit.f1[class] = tally.f1();
                 fit.thresholds[class] = threshold;
             }
         }
@@ -156,8 +160,14 @@ fn chosen(scenes: &[&Scene], measured: usize, settings: &Settings) -> Fit {
     fit
 }
 
+/// The thresholds that are tried: 0.05, 0.075, ..., 0.95.
+fn tried() -> impl Iterator<Item = f32> {
+    (2..=38).map(|step| (f64::from(step) * 0.025) as f32)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::operating::Counts;
     use super::super::testing::{MASK, NO_MASK, RULE, found_or_false, random_scenes, settings};
     use super::*;
 
@@ -181,10 +191,9 @@ mod tests {
             for class in [MASK, NO_MASK] {
                 let chosen = f1(class, fit.thresholds[class]);
                 assert_eq!(fit.f1[class], Some(chosen));
-                for step in TRIED {
-                    let threshold = (f64::from(step) * STEP) as f32;
-                    let tried = f1(class, threshold);
-                    assert!(tried < chosen || tried == chosen && threshold <= fit.thresholds[class]);
+                for threshold in tried() {
+                    let other = f1(class, threshold);
+                    assert!(other < chosen || other == chosen && threshold <= fit.thresholds[class]);
                 }
             }
         }
