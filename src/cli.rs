@@ -7,7 +7,7 @@ mod methods;
 mod scan;
 mod train;
 
-pub use evaluate::{BoxesArgs, EvaluateArgs};
+pub use evaluate::{BoxesArgs, EvaluateArgs, ScenesArgs};
 pub use explain::ExplainArgs;
 pub use explanation::{ClassWeightsArg, ExplanationArgs, LayerArg, ResolutionArg};
 pub use methods::{GradientsArg, Methods};

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use common::*;
-use maskwatch::evaluate::localisation::bootstrap::mean_with_interval;
+use maskwatch::evaluate::bootstrap::mean_with_interval;
 use serde_json::Value;
 
 /// Left, top, right and lower edge in pixels.

@@ -17,7 +17,11 @@ names), with 95 % intervals, the confusion matrix, and how far the probabilities
 
 Annotated boxes: prints, for each method of explanation, how well its boxes and maps agree with them (IoU, Dice, \
 MaxBoxAccV2, pointing game, insertion and deletion), what it costs, and what boxes reach that do not look at the picture. \
-What is wrong with pictures and annotations is counted.";
+What is wrong with pictures and annotations is counted.
+
+Scenes (--scenes), annotated in the same way with any number of faces on a picture: prints how well the detector's boxes \
+agree with all of them, by class and by size of the face (average precision, precision and recall, label accuracy, \
+differences of numbers, false alarms). Faces of classes that the model does not have are ignored.";
 
 /// Examples of use.
 pub const EXAMPLES: &str = "\
@@ -26,6 +30,8 @@ Examples:
   maskwatch evaluate data/test --model mine.safetensors --report report
   maskwatch evaluate faces/test --tune-on faces/val --report report
   maskwatch evaluate faces/test --methods gradcam,haycam --curve-steps 0
+  maskwatch evaluate crowds --scenes --folds 2 --face-free landscapes/ --report report
+  maskwatch evaluate crowds --scenes --threshold 0.5 --min-size 16
 
 Exit codes: 0 done, 1 failed while running, 2 wrong usage, 3 an input could not be opened or read, 130 interrupted.";
 
@@ -53,9 +59,39 @@ pub struct EvaluateArgs {
     #[command(flatten)]
     pub boxes: BoxesArgs,
 
+    /// Options for scenes.
+    #[command(flatten)]
+    pub scenes: ScenesArgs,
+
     /// When to show progress; auto: if standard error is a terminal
     #[arg(long, value_enum, default_value = "auto")]
     pub progress: ProgressArg,
+}
+
+/// Options of `evaluate` for scenes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Scenes")]
+pub struct ScenesArgs {
+    /// Compare detections with all annotated faces of a picture. --threshold X is then the least score of a detection, the same
+    /// for each class [default: that of the detector]
+    #[arg(long)]
+    pub scenes: bool,
+
+    /// Ignore faces whose shorter side has fewer pixels than this [default: 32]
+    #[arg(long, value_name = "PX")]
+    pub min_size: Option<u32>,
+
+    /// Folder of pictures without faces, on which every detection is a false alarm
+    #[arg(long, value_name = "FOLDER")]
+    pub face_free: Option<PathBuf>,
+
+    /// Choose the threshold of each class for the best F1 on the first N pictures by name, and measure the rest
+    #[arg(long, value_name = "N", value_parser = at_least_one, conflicts_with_all = ["folds", "threshold"])]
+    pub tune_first: Option<usize>,
+
+    /// Measure every picture: they take turns in N folds, and thresholds of each fold are chosen for the best F1 on the others
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=10), conflicts_with = "threshold")]
+    pub folds: Option<u8>,
 }
 
 /// Options of `evaluate` for annotated boxes.

@@ -1,5 +1,7 @@
 //! `maskwatch evaluate`: a model against labelled pictures.
 
+mod scenes;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -35,6 +37,7 @@ pub fn run(args: &EvaluateArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode>
     match config {
         EvaluateConfig::Classes(options) => classes(args, &path, &engine, options, shutdown),
         EvaluateConfig::Boxes(config) => boxes(args, &path, engine, config, shutdown),
+        EvaluateConfig::Scenes(config) => scenes::run(args, &path, engine, config, shutdown),
     }
 }
 

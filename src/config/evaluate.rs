@@ -3,15 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use super::{ConfigError, UsageError, available_threads, refuse_unheeded};
-use crate::boxes::default_threshold;
-use crate::cli::{BoxesArgs, EvaluateArgs, LayerArg, Methods, ResolutionArg};
+use crate::boxes::{Threshold, default_threshold};
+use crate::cli::{BoxesArgs, EvaluateArgs, LayerArg, Methods, ResolutionArg, ScenesArgs};
 use crate::dataset::voc::VocDataset;
 use crate::evaluate::classification::Options;
 use crate::evaluate::localisation::{Choice, Extent, Settings};
+use crate::evaluate::scenes::tuning::Protocol;
 use crate::model::resnet::Resolution;
 
 const BATCH_SIZE: usize = 32;
 const CURVE_STEPS: usize = 16;
+const MIN_SIZE_PX: u32 = 32;
+/// What boxes and scenes share.
+const THRESHOLD: &str = "--threshold";
 
 /// What is evaluated and how.
 #[derive(Debug)]
@@ -20,6 +24,8 @@ pub enum EvaluateConfig {
     Classes(Options),
     /// Boxes, on annotated pictures.
     Boxes(BoxesConfig),
+    /// Detections, on annotated pictures.
+    Scenes(ScenesConfig),
 }
 
 /// How boxes are evaluated.
@@ -33,6 +39,21 @@ pub struct BoxesConfig {
     pub tune_on: Option<PathBuf>,
 }
 
+/// How scenes are evaluated.
+#[derive(Debug, Clone)]
+pub struct ScenesConfig {
+    /// Least score of a detection, the same for each class; `None` for those of the detector.
+    pub threshold: Option<f32>,
+    /// Whether thresholds are chosen.
+    pub protocol: Protocol,
+    /// Shorter side, in pixels of the picture, below which a face is ignored.
+    pub min_size: u32,
+    /// A folder of pictures without faces.
+    pub face_free: Option<PathBuf>,
+    /// Threads that read pictures.
+    pub loader_threads: usize,
+}
+
 impl EvaluateConfig {
     /// Checks a command line.
     ///
@@ -43,6 +64,13 @@ impl EvaluateConfig {
         let loader_threads = args.model.threads.unwrap_or_else(available_threads);
         let data = args.data.display();
         if !VocDataset::is_voc(&args.data) {
+            if args.scenes.scenes {
+                return Err(UsageError(format!(
+                    "--scenes is for annotated boxes, but {data} has no images/ and annotations/; leave it out"
+                ))
+                .into());
+            }
+            refuse_scenes(&args.scenes)?;
             if let Some(option) = first_given(&args.boxes) {
                 return Err(UsageError(format!(
                     "{option} is for annotated boxes, but {data} has no images/ and annotations/; leave it out"
@@ -58,6 +86,10 @@ impl EvaluateConfig {
             ))
             .into());
         }
+        if args.scenes.scenes {
+            return Ok(Self::Scenes(ScenesConfig::new(args, loader_threads)?));
+        }
+        refuse_scenes(&args.scenes)?;
         if let Some(other) = args.boxes.tune_on.as_deref().filter(|other| is_same(other, &args.data)) {
             return Err(UsageError(format!(
                 "--tune-on {}: thresholds are chosen on other pictures than those evaluated; give another folder",
@@ -93,7 +125,49 @@ impl BoxesConfig {
     }
 }
 
-/// The first option for boxes that is given.
+impl ScenesConfig {
+    fn new(args: &EvaluateArgs, loader_threads: usize) -> Result<Self, UsageError> {
+        let threshold = match args.boxes.explanation.threshold {
+            None => None,
+            Some(Threshold::Share(score)) => Some(score),
+            Some(Threshold::Otsu) => {
+                return Err(UsageError("--threshold otsu: --scenes needs a number between 0 and 1".to_owned()));
+            }
+        };
+        if let Some(option) = first_given(&args.boxes).filter(|option| *option != THRESHOLD) {
+            return Err(UsageError(format!("{option} compares methods of explanation, not scenes; leave it out")));
+        }
+        let ScenesArgs { tune_first, folds, .. } = args.scenes;
+        let protocol = match (tune_first, folds) {
+            (Some(first), _) => Protocol::First(first),
+            (None, Some(folds)) => Protocol::Folds(folds.into()),
+            (None, None) => Protocol::Given,
+        };
+        Ok(Self {
+            threshold,
+            protocol,
+            min_size: args.scenes.min_size.unwrap_or(MIN_SIZE_PX),
+            face_free: args.scenes.face_free.clone(),
+            loader_threads,
+        })
+    }
+}
+
+/// Options for scenes are mistakes without `--scenes`.
+fn refuse_scenes(args: &ScenesArgs) -> Result<(), UsageError> {
+    let given = [
+        ("--min-size", args.min_size.is_some()),
+        ("--face-free", args.face_free.is_some()),
+        ("--tune-first", args.tune_first.is_some()),
+        ("--folds", args.folds.is_some()),
+    ];
+    match given.into_iter().find(|(_, is_given)| *is_given) {
+        Some((option, _)) => Err(UsageError(format!("{option} is for scenes; give --scenes, or leave it out"))),
+        None => Ok(()),
+    }
+}
+
+/// The first option for boxes that is given, the one that scenes share last.
 fn first_given(args: &BoxesArgs) -> Option<&'static str> {
     let given = [
         ("--methods", args.methods.is_some()),
@@ -102,10 +176,10 @@ fn first_given(args: &BoxesArgs) -> Option<&'static str> {
         ("--curve-steps", args.curve_steps.is_some()),
         ("--tune-on", args.tune_on.is_some()),
         ("--components", args.explanation.components.is_some()),
-        ("--threshold", args.explanation.threshold.is_some()),
         ("--layer", args.explanation.layer.is_some()),
         ("--class-weights", args.explanation.class_weights.is_some()),
         ("--centred", args.explanation.centred),
+        (THRESHOLD, args.explanation.threshold.is_some()),
     ];
     given.into_iter().find_map(|(option, is_given)| is_given.then_some(option))
 }

@@ -25,8 +25,8 @@ pub enum DatasetError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// A class has no pictures.
-    #[error("{path} holds no images; put JPEG or PNG pictures of that class there", path = .0.display())]
+    /// A folder of pictures has none.
+    #[error("{path} holds no images; put JPEG or PNG pictures there", path = .0.display())]
     NoImages(PathBuf),
     /// No picture of a folder of annotated pictures has an annotation that can be used.
     #[error("{path} holds no picture with a usable annotation{}; put pictures in images and, by the same names, Pascal VOC XML in annotations", first_of(.first), path = .path.display())]
@@ -104,15 +104,8 @@ impl Dataset {
     pub fn scan(folder: &Path, classes: &[String]) -> Result<Self, DatasetError> {
         let mut pictures = Vec::new();
         for (label, class) in classes.iter().enumerate() {
-            let class_folder = folder.join(class);
-            let before = pictures.len();
-            let mut paths = list(&class_folder)?;
-            paths.retain(|path| has_image_extension(path) && path.is_file());
-            paths.sort();
+            let paths = pictures_in(&folder.join(class))?;
             pictures.extend(paths.into_iter().map(|path| Picture { path, label }));
-            if pictures.len() == before {
-                return Err(DatasetError::NoImages(class_folder));
-            }
         }
         Ok(Self { classes: classes.to_vec(), pictures })
     }
@@ -150,6 +143,18 @@ impl Dataset {
     pub fn count_by_class(&self) -> BTreeMap<&str, usize> {
         self.classes.iter().map(String::as_str).zip(self.counts()).collect()
     }
+}
+
+/// The image files in `folder` itself, by name; there is at least one.
+///
+/// # Errors
+///
+/// When the folder cannot be listed or holds none.
+pub fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>, DatasetError> {
+    let mut paths = list(folder)?;
+    paths.retain(|path| has_image_extension(path) && path.is_file());
+    paths.sort();
+    if paths.is_empty() { Err(DatasetError::NoImages(folder.to_owned())) } else { Ok(paths) }
 }
 
 /// Where a picture was gathered, as its file name tells: the leading words, up to the first that is only a number or a

@@ -70,7 +70,7 @@ impl Annotator {
 }
 
 /// Draws the edge of a rectangle, `line_px` thick, inwards.
-fn outline(picture: &mut RgbImage, rect: Rect, line_px: u32, colour: Rgb) {
+pub fn outline(picture: &mut RgbImage, rect: Rect, line_px: u32, colour: Rgb) {
     let Rect { x, y, width, height } = rect;
     let across = line_px.min(width);
     let down = line_px.min(height);

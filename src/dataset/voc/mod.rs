@@ -32,7 +32,7 @@ const ANNOTATIONS: &str = "annotations";
 /// The annotated pictures of one folder.
 #[derive(Debug, Clone)]
 pub struct VocDataset {
-    /// Pictures with at least one annotated object, by path.
+    /// Pictures with at least one annotated object, by path; from [`VocDataset::scan_with_empty`] those without, too.
     pub pictures: Vec<AnnotatedPicture>,
     /// What was wrong with the rest, by path.
     pub problems: Vec<Problem>,
@@ -43,7 +43,7 @@ pub struct VocDataset {
 pub struct AnnotatedPicture {
     /// The image file.
     pub path: PathBuf,
-    /// Its annotation, with one object or more.
+    /// Its annotation.
     pub annotation: Annotation,
 }
 
@@ -66,6 +66,20 @@ impl VocDataset {
     ///
     /// When a subfolder cannot be listed, or when no picture with a usable annotation is left.
     pub fn scan(folder: &Path) -> Result<Self, DatasetError> {
+        Self::read(folder, false)
+    }
+
+    /// The same, but pictures on which nothing is annotated are kept and are no problem: they say that nothing is there.
+    /// Where objects are annotated but none can be used, something is there, and the picture is left out.
+    ///
+    /// # Errors
+    ///
+    /// When a subfolder cannot be listed, or when no picture with a usable annotation is left.
+    pub fn scan_with_empty(folder: &Path) -> Result<Self, DatasetError> {
+        Self::read(folder, true)
+    }
+
+    fn read(folder: &Path, keeps_empty: bool) -> Result<Self, DatasetError> {
         let mut problems = Vec::new();
         let images = by_stem(&folder.join(IMAGES), has_image_extension, &mut problems)?;
         let mut annotations = by_stem(&folder.join(ANNOTATIONS), has_xml_extension, &mut problems)?;
@@ -78,8 +92,12 @@ impl VocDataset {
             };
             match Annotation::read(&annotation) {
                 Ok((annotation, found)) => {
-                    problems.extend(found);
-                    if !annotation.objects.is_empty() {
+                    let is_empty = annotation.objects.is_empty();
+                    let is_kept = keeps_empty && found.iter().all(|problem| problem.kind == ProblemKind::NoObject);
+                    if !(is_empty && is_kept) {
+                        problems.extend(found);
+                    }
+                    if !is_empty || is_kept {
                         pictures.push(AnnotatedPicture { path, annotation });
                     }
                 }

@@ -1,14 +1,12 @@
 //! Localisation: how well the boxes and maps of each method agree with annotated boxes.
 //!
-//! [`evaluate`] explains every annotated picture with every method and measures the maps: [`overlap`] of boxes, [`sweep`]
-//! over thresholds, [`pointing`] game, insertion and deletion [`curves`]. All figures follow from these measures:
-//! [`max_box_acc`] and [`bootstrap`] are pure functions, [`tuning`] chooses thresholds, [`summary`] puts them together, and
-//! [`report`] writes them for people and programs.
+//! [`evaluate`] explains every annotated picture with every method and measures the maps: overlap of boxes, [`sweep`] over
+//! thresholds, [`pointing`] game, insertion and deletion [`curves`]. All figures follow from these measures:
+//! [`max_box_acc`] is a pure function, [`tuning`] chooses thresholds, [`summary`] puts them together, and [`report`] writes
+//! them for people and programs.
 
-pub mod bootstrap;
 pub mod curves;
 pub mod max_box_acc;
-pub mod overlap;
 pub mod picture;
 pub mod pointing;
 pub mod report;

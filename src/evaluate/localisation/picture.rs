@@ -9,13 +9,13 @@ use image::RgbImage;
 use ndarray::Array2;
 
 use super::curves::Perturbed;
-use super::overlap::{best_dice, best_iou};
 use super::pointing::points_at;
 use super::sweep::sweep;
 use super::{Choice, Extent, MeasuredPicture, Measures, Settings, Subject, proceed};
 use crate::boxes::{self, Threshold};
 use crate::dataset::voc::{LabelledBox, Problem, ProblemKind};
 use crate::evaluate::EvaluateError;
+use crate::evaluate::overlap::{best_dice, best_iou};
 use crate::explain::{ClassActivationMap, Evidence, Explainer};
 use crate::geometry::Rect;
 use crate::labels::argmax;

@@ -1,13 +1,13 @@
 //! All figures of an evaluation, worked out from its measures.
 
-use super::bootstrap::{Estimate, mean_with_interval, quantile};
 use super::curves::Areas;
 use super::max_box_acc::{LEAST_IOU, MaxBoxAcc};
-use super::overlap::{best_dice, best_iou};
 use super::picture::COMPONENTS;
 use super::pointing::holds;
 use super::tuning::mean_iou_by_threshold;
 use super::{Choice, Evaluation, Measures, Subject};
+use crate::evaluate::bootstrap::{Estimate, mean_with_interval, quantile};
+use crate::evaluate::overlap::{best_dice, best_iou};
 use crate::evaluate::proportion::Proportion;
 use crate::explain::Method;
 use crate::geometry::Rect;

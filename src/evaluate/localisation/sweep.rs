@@ -5,7 +5,7 @@
 
 use ndarray::Array2;
 
-use super::overlap::best_iou;
+use crate::evaluate::overlap::best_iou;
 use crate::geometry::Rect;
 
 /// Thresholds that are swept: 0.01, 0.02, ..., 0.99.

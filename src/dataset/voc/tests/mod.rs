@@ -108,6 +108,20 @@ fn what_one_annotation_lacks_leaves_the_others_alone() {
 }
 
 #[test]
+fn pictures_on_which_nothing_is_annotated_are_kept_if_asked_for() {
+    let folder = Folder::new();
+    let unusable = annotation("<object><name>mask</name></object>");
+    for (name, xml) in [("bare", annotation("")), ("unusable", unusable), ("fine", good())] {
+        folder.write(&format!("images/{name}.jpg"), "").write(&format!("annotations/{name}.xml"), xml);
+    }
+    let dataset = VocDataset::scan_with_empty(folder.0.path()).unwrap();
+    assert!(
+        matches!(&dataset.pictures[..], [bare, fine] if bare.annotation.objects.is_empty() && fine.path.ends_with("images/fine.jpg"))
+    );
+    assert_eq!(kinds(&dataset.problems), ["object-without-box", "no-object"]);
+}
+
+#[test]
 fn a_folder_without_any_usable_annotation_is_an_error_that_says_why() {
     let folder = Folder::new();
     let error = folder.scan().unwrap_err().to_string();

@@ -4,12 +4,12 @@
 
 use std::path::Path;
 
-use image::imageops::{FilterType, overlay, resize};
-use image::{Rgb, RgbImage};
+use image::imageops::{FilterType, resize};
 
 use crate::capture::stills::read_image;
 use crate::draw::{Font, palette};
 use crate::evaluate::classification::{Evaluation, Prediction};
+use crate::evaluate::contact_sheet::{Cell, PAPER, Sheet, framed};
 use crate::evaluate::report::ReportError;
 use crate::evaluate::text::printable;
 use crate::plot::write_picture;
@@ -19,13 +19,6 @@ const MAX_MISTAKES: usize = 40;
 const COLUMNS: usize = 8;
 /// Side of the square into which a picture is fitted.
 const PICTURE_PX: u32 = 220;
-const GAP_PX: u32 = 12;
-/// Height of text: made smaller to fit, but not smaller than the first.
-const TEXT_PX: (f32, f32) = (11.0, 17.0);
-/// Height of one of the two lines of a caption.
-const LINE_PX: u32 = 26;
-const PAPER: [u8; 3] = [255; 3];
-const EMPTY: [u8; 3] = [225; 3];
 
 /// Draws the sheet and tells whether there is one: without mistakes nothing is written.
 ///
@@ -48,49 +41,33 @@ pub fn write(evaluation: &Evaluation, path: &Path) -> Result<bool, ReportError> 
     };
     mistakes.truncate(MAX_MISTAKES);
 
-    let font = Font::bundled()?;
-    let columns = mistakes.len().min(COLUMNS) as u32;
-    let rows = mistakes.len().div_ceil(COLUMNS) as u32;
-    let cell = (PICTURE_PX + GAP_PX, PICTURE_PX + 2 * LINE_PX + GAP_PX);
-    let header = 2 * LINE_PX;
-    let size = (columns * cell.0 + GAP_PX, header + rows * cell.1 + GAP_PX);
-    let mut sheet = RgbImage::from_pixel(size.0, size.1, Rgb(PAPER));
-    let title_px = font.fit_tag(&title, TEXT_PX, size.0 - 2 * GAP_PX).0;
-    font.draw_tag(&mut sheet, &title, title_px, (GAP_PX, GAP_PX), PAPER);
-    for (index, mistake) in mistakes.into_iter().enumerate() {
-        let (column, row) = ((index % COLUMNS) as u32, (index / COLUMNS) as u32);
-        let corner = (GAP_PX + column * cell.0, header + row * cell.1);
-        draw_mistake(&mut sheet, &font, corner, mistake, evaluation);
-    }
-    write_picture(path, &sheet)?;
+    let cells: Vec<Cell> = mistakes.into_iter().map(|mistake| cell(mistake, evaluation)).collect();
+    let sheet = Sheet { title: &title, legend: &[], columns: COLUMNS, width_px: PICTURE_PX, caption_lines: 2 };
+    write_picture(path, &sheet.draw(&Font::bundled()?, &cells))?;
     Ok(true)
 }
 
-/// Draws the picture and, under it, what it is taken for, how surely, and what the file is called.
-fn draw_mistake(sheet: &mut RgbImage, font: &Font, corner: (u32, u32), mistake: &Prediction, evaluation: &Evaluation) {
+/// The picture and, under it, what it is taken for, how surely, and what the file is called.
+fn cell(mistake: &Prediction, evaluation: &Evaluation) -> Cell {
     let [truth, predicted] = [mistake.label, mistake.predicted()].map(|class| printable(&evaluation.classes[class]));
-    overlay(sheet, &RgbImage::from_pixel(PICTURE_PX, PICTURE_PX, Rgb(EMPTY)), corner.0.into(), corner.1.into());
     // The picture was read before; if it is gone by now, its place stays empty.
-    if let Ok(picture) = read_image(&evaluation.data.join(&mistake.path)) {
+    let small = read_image(&evaluation.data.join(&mistake.path)).ok().map(|picture| {
         let scale = f64::from(PICTURE_PX) / f64::from(picture.width().max(picture.height()));
         let scaled = |side: u32| ((f64::from(side) * scale).round() as u32).clamp(1, PICTURE_PX);
-        let small = resize(&picture, scaled(picture.width()), scaled(picture.height()), FilterType::Triangle);
-        let place = |corner: u32, side: u32| i64::from(corner + (PICTURE_PX - side) / 2);
-        overlay(sheet, &small, place(corner.0, small.width()), place(corner.1, small.height()));
-    }
+        resize(&picture, scaled(picture.width()), scaled(picture.height()), FilterType::Triangle)
+    });
     let colour = palette::class_colour(&predicted, mistake.predicted());
     let verdict = format!("{truth} > {predicted}  {:.1} %", mistake.confidence() * 100.0);
     let name = mistake.path.file_name().map(|name| printable(&name.to_string_lossy())).unwrap_or_default();
-    for (line, text, colour) in [(0, verdict, colour), (1, name, PAPER)] {
-        let (text_px, text) = font.fit_tag(&text, TEXT_PX, PICTURE_PX);
-        let place = (corner.0, corner.1 + PICTURE_PX + line * LINE_PX);
-        font.draw_tag(sheet, &text, text_px, place, colour);
-    }
+    Cell { picture: framed(small.as_ref(), (PICTURE_PX, PICTURE_PX)), caption: vec![(verdict, colour), (name, PAPER)] }
 }
 
 #[cfg(test)]
 mod tests {
+    use image::{Rgb, RgbImage};
+
     use super::*;
+    use crate::evaluate::contact_sheet::{GAP_PX, LINE_PX};
 
     fn evaluation(folder: &Path, colours: &[([u8; 3], usize, f32)]) -> Evaluation {
         let predictions = colours.iter().enumerate().map(|(index, &(colour, label, confidence))| {

@@ -7,15 +7,16 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
 
-use super::{Findings, by_kind};
+use super::Findings;
 use crate::boxes::Threshold;
-use crate::dataset::voc::Problem;
 use crate::evaluate::localisation::Extent;
 use crate::evaluate::localisation::max_box_acc::LEAST_IOU;
 use crate::evaluate::localisation::picture::COMPONENTS;
 use crate::evaluate::localisation::summary::{BaselineFigures, MethodFigures};
 use crate::evaluate::localisation::sweep::{THRESHOLDS, threshold};
 use crate::evaluate::localisation::tuning::{Tuned, Tuning};
+use crate::evaluate::problems::{ProblemEntry, by_kind};
+use crate::evaluate::report::short;
 use crate::explain::{GradientSource, HayCamRefined};
 use crate::model::resnet::Resolution;
 
@@ -133,13 +134,6 @@ struct TunedEntry {
     iou_by_threshold: Vec<f64>,
 }
 
-#[derive(Serialize)]
-struct ProblemEntry {
-    file: String,
-    kind: &'static str,
-    message: String,
-}
-
 impl From<&MethodFigures> for MethodEntry {
     fn from(figures: &MethodFigures) -> Self {
         let best = figures.max_box_acc.best().into_iter().zip(LEAST_IOU);
@@ -202,12 +196,6 @@ impl From<&Tuning> for TuningEntry {
     }
 }
 
-impl From<&Problem> for ProblemEntry {
-    fn from(problem: &Problem) -> Self {
-        Self { file: problem.path.display().to_string(), kind: problem.kind.name(), message: problem.to_string() }
-    }
-}
-
 /// The text of `report.json`.
 pub fn write(findings: Findings) -> String {
     let Findings { model, resolution, settings, evaluation, summary, tuning } = findings;
@@ -253,9 +241,4 @@ fn number_or_otsu<S: Serializer>(threshold: &Threshold, serializer: S) -> Result
         Threshold::Share(share) => serializer.serialize_f64(short(*share)),
         Threshold::Otsu => serializer.serialize_str("otsu"),
     }
-}
-
-/// The double of a float's shortest decimal: 0.3 rather than 0.30000001192092896.
-fn short(value: f32) -> f64 {
-    value.to_string().parse().expect("a number's own text is a number")
 }

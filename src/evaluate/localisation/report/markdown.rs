@@ -1,12 +1,12 @@
 //! `report.md`: the report for people.
 
 use super::text::{signed, with_interval};
-use super::{BY_COMPONENTS, BY_THRESHOLD, DISTRIBUTION, Findings, MEASURES, PICTURES, THRESHOLDS, by_kind};
-use crate::dataset::voc::Problem;
+use super::{BY_COMPONENTS, BY_THRESHOLD, DISTRIBUTION, Findings, MEASURES, PICTURES, THRESHOLDS};
 use crate::evaluate::localisation::max_box_acc::LEAST_IOU;
 use crate::evaluate::localisation::summary::Summary;
 use crate::evaluate::localisation::tuning::Tuning;
-use crate::evaluate::markdown::{escaped, table};
+use crate::evaluate::markdown::table;
+use crate::evaluate::problems;
 use crate::evaluate::report::{JSON, TABLE};
 use crate::evaluate::text::{number, printable};
 use crate::explain::Method;
@@ -47,7 +47,7 @@ pub fn write(findings: Findings, has_components: bool) -> String {
         text += &format!("\n## By number of principal components\n\n![IoU by components]({BY_COMPONENTS})\n");
     }
     text += &format!("\n## By picture\n\n![IoU of every picture]({DISTRIBUTION})\n");
-    text += &problems("## Problems", &evaluation.problems);
+    text += &problems::section("## Problems", &evaluation.problems);
     text + &format!(
         "\nThe IoU of each picture is in {PICTURES}, all that was measured in {MEASURES}, by threshold in {THRESHOLDS}, the \
          figures in {JSON} and {TABLE}.\n"
@@ -132,7 +132,7 @@ fn chosen(tuning: &Tuning) -> String {
         tuning.pictures,
         printable(&tuning.data.display().to_string())
     ) + &table(&["method", "threshold", "IoU there"], rows)
-        + &problems("### Problems there", &tuning.problems)
+        + &problems::section("### Problems there", &tuning.problems)
 }
 
 fn oracles(summary: &Summary) -> String {
@@ -144,13 +144,4 @@ fn oracles(summary: &Summary) -> String {
         [figures.choice.method.title().to_owned()].into_iter().chain(cells).collect()
     });
     table(&header.iter().map(String::as_str).collect::<Vec<_>>(), rows)
-}
-
-fn problems(heading: &str, problems: &[Problem]) -> String {
-    if problems.is_empty() {
-        return String::new();
-    }
-    let counts = by_kind(problems).into_iter().map(|(kind, count)| vec![kind.to_owned(), count.to_string()]);
-    let each = problems.iter().map(|problem| format!("* {}\n", escaped(&problem.to_string())));
-    format!("\n{heading}\n\n{}\n{}", table(&["kind", "number"], counts), each.collect::<String>())
 }

@@ -7,13 +7,11 @@ pub mod plots;
 pub mod table;
 pub mod text;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::summary::Summary;
 use super::tuning::Tuning;
 use super::{Evaluation, Settings};
-use crate::dataset::voc::Problem;
 use crate::evaluate::report::{JSON, MARKDOWN, ReportError, ReportFolder, TABLE};
 use crate::model::resnet::Resolution;
 
@@ -68,13 +66,4 @@ pub fn write(folder: &ReportFolder, findings: Findings) -> Result<(), ReportErro
     }
     folder.write_file(MARKDOWN, markdown::write(findings, has_components).as_bytes())?;
     folder.write_file(JSON, json::write(findings).as_bytes())
-}
-
-/// How many problems there are of each kind.
-fn by_kind(problems: &[Problem]) -> BTreeMap<&'static str, usize> {
-    let mut counts = BTreeMap::new();
-    for problem in problems {
-        *counts.entry(problem.kind.name()).or_default() += 1;
-    }
-    counts
 }

@@ -1,10 +1,10 @@
 //! The figures as a compact table of plain text, for a terminal.
 
-use super::{Findings, by_kind};
-use crate::dataset::voc::Problem;
-use crate::evaluate::localisation::bootstrap::Estimate;
+use super::Findings;
+use crate::evaluate::bootstrap::Estimate;
 use crate::evaluate::localisation::summary::{BaselineFigures, MethodFigures};
 use crate::evaluate::localisation::tuning::Tuning;
+use crate::evaluate::problems;
 use crate::evaluate::text::{number, printable};
 
 /// The table, with a line break at its end.
@@ -52,7 +52,7 @@ pub fn write(findings: Findings) -> String {
     if let Some(tuning) = tuning {
         lines.extend(tuning_lines(tuning, widest));
     }
-    lines.extend(problem_lines("problems", &evaluation.problems));
+    lines.extend(problems::lines("problems", &evaluation.problems));
     lines.join("\n") + "\n"
 }
 
@@ -95,16 +95,8 @@ fn tuning_lines(tuning: &Tuning, widest: usize) -> Vec<String> {
         let (title, threshold) = (tuned.choice.method.title(), tuned.choice.threshold.to_string());
         format!("  {title:<widest$} {threshold:>7} {:>23.4}", tuned.mean_iou)
     }));
-    lines.extend(problem_lines(&format!("problems in {data}"), &tuning.problems));
+    lines.extend(problems::lines(&format!("problems in {data}"), &tuning.problems));
     lines
-}
-
-fn problem_lines(title: &str, problems: &[Problem]) -> Vec<String> {
-    if problems.is_empty() {
-        return Vec::new();
-    }
-    let kinds = by_kind(problems).into_iter().map(|(kind, count)| format!("  {kind:<28} {count:>5}"));
-    [format!("\n{title}")].into_iter().chain(kinds).collect()
 }
 
 /// Four digits, with the bounds in brackets.

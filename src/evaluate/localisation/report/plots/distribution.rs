@@ -6,10 +6,10 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::look;
-use crate::evaluate::localisation::bootstrap::quantile;
-use crate::evaluate::localisation::overlap::best_iou;
+use crate::evaluate::bootstrap::quantile;
 use crate::evaluate::localisation::summary::Baseline;
 use crate::evaluate::localisation::{Evaluation, Subject};
+use crate::evaluate::overlap::best_iou;
 use crate::plot::{self, Area, GREY, GRID, INK, PlotError, axis_label};
 
 const WIDTH_PX: u32 = 1280;

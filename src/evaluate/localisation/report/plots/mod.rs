@@ -1,33 +1,28 @@
 //! IoU by threshold, by number of components, and of every picture, as pictures.
 
 mod distribution;
-mod lines;
 
 use std::path::Path;
 
 use plotters::style::RGBColor;
 
-pub use distribution::distribution;
-use lines::{Axis, Line};
-
 use crate::boxes::Threshold;
+use crate::evaluate::lines::{self, Axis, DASHED, DOTTED, Dash, Line, SOLID};
 use crate::evaluate::localisation::picture::COMPONENTS;
 use crate::evaluate::localisation::summary::Summary;
 use crate::evaluate::localisation::sweep::{THRESHOLDS, threshold};
 use crate::explain::Method;
 use crate::plot::{BLUE, GREY, INK, ORANGE, PlotError};
+pub use distribution::distribution;
+
+/// What every plot of lines measures.
+const HEIGHT: &str = "mean IoU";
 
 const AMBER: RGBColor = RGBColor(230, 159, 0);
 const GREEN: RGBColor = RGBColor(0, 158, 115);
 const PINK: RGBColor = RGBColor(204, 121, 167);
 const PURPLE: RGBColor = RGBColor(106, 61, 154);
 const SKY: RGBColor = RGBColor(86, 180, 233);
-
-/// How a line is drawn: lengths of dash and gap in pixels; no gap for a solid line.
-type Dash = (u32, u32);
-const SOLID: Dash = (1, 0);
-const DASHED: Dash = (14, 9);
-const DOTTED: Dash = (4, 6);
 
 /// Colour and dashes of a method, the same in every plot. Methods whose maps are equal differ in both, so that each is seen.
 fn look(method: Method) -> (RGBColor, Dash) {
@@ -71,7 +66,7 @@ pub fn by_threshold(summary: &Summary, path: &Path) -> Result<(), PlotError> {
     });
     let lines: Vec<Line> = methods.chain(baselines(summary, (0.0, 1.0))).collect();
     let axis = Axis { name: "threshold, as a share of the hottest value", range: (0.0, 1.0), labels: 11 };
-    lines::draw("Mean IoU by threshold; dots mark the thresholds of the tables", &axis, &lines, path)
+    lines::draw("Mean IoU by threshold; dots mark the thresholds of the tables", &axis, HEIGHT, &lines, path)
 }
 
 /// Draws mean IoU by the number of principal components, a line a method that has some, at its threshold, and tells whether
@@ -93,7 +88,7 @@ pub fn by_components(summary: &Summary, path: &Path) -> Result<bool, PlotError> 
     }
     let lines: Vec<Line> = lines.into_iter().chain(baselines(summary, (0.0, 50.0))).collect();
     let axis = Axis { name: "principal components kept", range: (0.0, 50.0), labels: 11 };
-    lines::draw("Mean IoU by number of principal components", &axis, &lines, path)?;
+    lines::draw("Mean IoU by number of principal components", &axis, HEIGHT, &lines, path)?;
     Ok(true)
 }
 

@@ -1,4 +1,4 @@
-//! How far a mean could be off because other pictures might have been taken: the percentile bootstrap (Efron 1979; Efron &
+//! How far a figure could be off because other pictures might have been taken: the percentile bootstrap (Efron 1979; Efron &
 //! Tibshirani 1993, chapter 13).
 
 use rand::{Rng, SeedableRng};
@@ -52,6 +52,25 @@ pub fn mean_with_interval(values: &[f64], pictures: &[usize]) -> Option<Estimate
     means.sort_by(f64::total_cmp);
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     Some(Estimate { mean, interval: (quantile(&means, TAIL), quantile(&means, 1.0 - TAIL)) })
+}
+
+/// For any other figure of `pictures` pictures: `resamples` sets of as many, drawn with replacement, each as the number of
+/// times that each picture was drawn. They are the same sets every time.
+pub fn drawn_sets(pictures: usize, resamples: usize) -> impl Iterator<Item = Vec<u32>> {
+    let mut random = ChaCha8Rng::seed_from_u64(SEED);
+    (0..resamples).map(move |_| {
+        let mut times = vec![0; pictures];
+        for _ in 0..pictures {
+            times[random.random_range(0..pictures)] += 1;
+        }
+        times
+    })
+}
+
+/// Between which bounds 95 % of the figures of drawn sets lie; `None` without any.
+pub fn interval(mut figures: Vec<f64>) -> Option<(f64, f64)> {
+    figures.sort_by(f64::total_cmp);
+    (!figures.is_empty()).then(|| (quantile(&figures, TAIL), quantile(&figures, 1.0 - TAIL)))
 }
 
 /// The value below which a share of `sorted` lies, between neighbours in proportion.
@@ -119,6 +138,19 @@ mod tests {
         assert!((once.interval.1 - twice.interval.1).abs() < 1e-12);
         let (low, high) = each_its_own(&doubled).interval;
         assert!(high - low < 0.8 * (once.interval.1 - once.interval.0), "taken for independent they would look surer");
+    }
+
+    #[test]
+    fn the_mean_of_drawn_sets_has_the_interval_of_the_mean() {
+        let values = uniform(80, 4);
+        let means = drawn_sets(80, 4000).map(|times| {
+            assert_eq!(times.iter().sum::<u32>(), 80);
+            times.iter().zip(&values).map(|(&times, value)| f64::from(times) * value).sum::<f64>() / 80.0
+        });
+        let (low, high) = interval(means.collect()).unwrap();
+        let Estimate { interval: expected, .. } = each_its_own(&values);
+        assert!((low - expected.0).abs() < 0.005 && (high - expected.1).abs() < 0.005, "{low} {high} {expected:?}");
+        assert_eq!(interval(Vec::new()), None);
     }
 
     #[test]

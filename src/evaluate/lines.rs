@@ -6,7 +6,6 @@ use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::{Dash, SOLID};
 use crate::plot::{self, Area, GREY, GRID, PlotError, axis_label};
 
 const SIZE_PX: (u32, u32) = (1280, 720);
@@ -15,37 +14,59 @@ const LEGEND_PX: u32 = 270;
 const TEXT_PX: u32 = 20;
 const STROKE_PX: u32 = 3;
 
+/// How a line is drawn: lengths of dash and gap in pixels; no gap for a solid line.
+pub type Dash = (u32, u32);
+/// A line without gaps.
+pub const SOLID: Dash = (1, 0);
+/// Long dashes.
+pub const DASHED: Dash = (14, 9);
+/// Short ones.
+pub const DOTTED: Dash = (4, 6);
+
 /// One line.
-pub(super) struct Line {
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// As the legend has it.
     pub name: String,
+    /// Of the line and its marks.
     pub colour: RGBColor,
+    /// How it is drawn.
     pub dash: Dash,
+    /// From left to right.
     pub points: Vec<(f64, f64)>,
     /// Places that are marked.
     pub marks: Vec<(f64, f64)>,
 }
 
 /// What the lines run over.
-pub(super) struct Axis {
+#[derive(Debug, Clone, Copy)]
+pub struct Axis {
+    /// What it measures.
     pub name: &'static str,
+    /// From left to right.
     pub range: (f64, f64),
+    /// Numbers below it, at most.
     pub labels: usize,
 }
 
-/// Draws mean IoU over an axis.
-pub(super) fn draw(title: &str, axis: &Axis, lines: &[Line], path: &Path) -> Result<(), PlotError> {
+/// Draws lines over an axis; `height` is what they measure, in [0, 1].
+///
+/// # Errors
+///
+/// When the file cannot be written.
+pub fn draw(title: &str, axis: &Axis, height: &str, lines: &[Line], path: &Path) -> Result<(), PlotError> {
     let values = lines.iter().flat_map(|line| &line.points).map(|point| point.1);
     // The next tenth leaves room above the highest line.
     let highest = (values.fold(0.0, f64::max) * 10.0 + 0.3).ceil().min(10.0) / 10.0;
     plot::write_png(path, SIZE_PX, |area| {
         let area = area.margin(14, 6, 0, 0).titled(title, plot::text(26))?;
         let (left, right) = area.split_horizontally(SIZE_PX.0 - LEGEND_PX);
-        draw_chart(&left, axis, highest, lines)?;
+        draw_chart(&left, axis, (height, highest), lines)?;
         draw_names(&right, lines)
     })
 }
 
-fn draw_chart(area: &Area, axis: &Axis, highest: f64, lines: &[Line]) -> Result<(), PlotError> {
+fn draw_chart(area: &Area, axis: &Axis, (height, highest): (&str, f64), lines: &[Line]) -> Result<(), PlotError> {
     let mut chart = ChartBuilder::on(area)
         .margin(14)
         .x_label_area_size(58)
@@ -59,7 +80,7 @@ fn draw_chart(area: &Area, axis: &Axis, highest: f64, lines: &[Line]) -> Result<
         .label_style(plot::text(TEXT_PX))
         .axis_desc_style(plot::text(TEXT_PX))
         .x_desc(axis.name)
-        .y_desc("mean IoU")
+        .y_desc(height)
         .x_labels(axis.labels)
         .y_labels(10)
         .x_label_formatter(&|value| axis_label(*value))

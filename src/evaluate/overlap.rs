@@ -22,6 +22,40 @@ pub fn best_dice(found: Rect, annotated: &[Rect]) -> f64 {
     annotated.iter().map(|&rect| dice(found, rect)).fold(0.0, f64::max)
 }
 
+/// Share of a box that lies on at least one of several others, in [0, 1].
+pub fn share_covered(rect: Rect, others: &[Rect]) -> f64 {
+    let end = |start: u32, length: u32| u64::from(start) + u64::from(length);
+    // The parts inside the box, as (left, right, top, bottom).
+    let parts: Vec<(u64, u64, u64, u64)> = others
+        .iter()
+        .filter(|&&other| rect.intersection(other) > 0)
+        .map(|other| {
+            let left = u64::from(rect.x.max(other.x));
+            let top = u64::from(rect.y.max(other.y));
+            let right = end(rect.x, rect.width).min(end(other.x, other.width));
+            (left, right, top, end(rect.y, rect.height).min(end(other.y, other.height)))
+        })
+        .collect();
+    let mut edges: Vec<u64> = parts.iter().flat_map(|&(left, right, ..)| [left, right]).collect();
+    edges.sort_unstable();
+    // Between neighbouring edges every part is there in full width or not at all.
+    let columns = edges.windows(2).map(|pair| {
+        let mut spans: Vec<(u64, u64)> = parts
+            .iter()
+            .filter(|&&(left, right, ..)| left <= pair[0] && pair[1] <= right)
+            .map(|&(_, _, top, bottom)| (top, bottom))
+            .collect();
+        spans.sort_unstable();
+        let (mut length, mut reached) = (0, 0);
+        for (top, bottom) in spans {
+            length += bottom.max(reached) - top.max(reached);
+            reached = reached.max(bottom);
+        }
+        (pair[1] - pair[0]) * length
+    });
+    columns.sum::<u64>() as f64 / rect.area() as f64
+}
+
 #[cfg(test)]
 mod tests {
     use rand::{Rng, SeedableRng};
@@ -59,6 +93,22 @@ mod tests {
         assert_eq!(best_iou(rect(1, 1, 2, 2), &[]), 0.0);
         let whole = rect(0, 0, u32::MAX, u32::MAX);
         assert_eq!(iou(whole, whole), 1.0);
+    }
+
+    #[test]
+    fn the_covered_share_is_the_pixel_count() {
+        let mut random = ChaCha8Rng::seed_from_u64(6);
+        for count in 0..60 {
+            let rect = random_rect(&mut random);
+            let others: Vec<Rect> = (0..count % 6).map(|_| random_rect(&mut random)).collect();
+            let holds = |rect: &Rect, x: u32, y: u32| {
+                (rect.x..rect.x + rect.width).contains(&x) && (rect.y..rect.y + rect.height).contains(&y)
+            };
+            let places = (0..SIDE * SIDE).map(|place| (place % SIDE, place / SIDE));
+            let inside: Vec<_> = places.filter(|&(x, y)| holds(&rect, x, y)).collect();
+            let on_others = inside.iter().filter(|&&(x, y)| others.iter().any(|other| holds(other, x, y))).count();
+            assert_eq!(share_covered(rect, &others), on_others as f64 / inside.len() as f64, "{rect:?} {others:?}");
+        }
     }
 
     #[test]
