@@ -118,10 +118,6 @@ impl ReportFolder {
 }
 
 /// The double of a float's shortest decimal: 0.3 rather than 0.30000001192092896.
-///
-/// # Panics
-///
-/// When the number is not finite.
 pub fn short(value: f32) -> f64 {
     value.to_string().parse().expect("a number's own text is a number")
 }
