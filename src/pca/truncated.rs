@@ -14,9 +14,9 @@ use rand_chacha::ChaCha8Rng;
 use super::fit::{Basis, Components, PcaError, centre, fit, rounding};
 
 /// Directions tried beyond those that are kept (the paper's p, section 4.2).
-const OVERSAMPLING: usize = 8;
+const OVERSAMPLING: usize = 12;
 /// How often the subspace goes through the activations and back after the first time (the paper's q).
-const POWER_ITERATIONS: usize = 2;
+const POWER_ITERATIONS: usize = 4;
 /// Directions tried first where a share of the variance, and no number, is asked for.
 const FIRST_WIDTH: usize = 32;
 /// Directions whose variance is below this share of the largest are rounding: the products are in single precision.
