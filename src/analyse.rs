@@ -15,6 +15,7 @@ use ndarray::{Array1, Array2};
 use crate::boxes::Threshold;
 use crate::explain::{ExplainError, Method, MethodSettings, Reduction};
 use crate::model::engine::Engine;
+use crate::scan::settings::default_threshold;
 use crate::scan::{ScanSettings, ScanSize};
 
 pub use crate::boxes::Detection;
@@ -51,6 +52,13 @@ pub struct ScanAnalysisSettings {
     pub scan: ScanSettings,
     /// Score from which detections count, in (0, 1); what suits each class if not given.
     pub threshold: Option<f32>,
+}
+
+impl ScanAnalysisSettings {
+    /// Score from which each of the classes counts, in their order.
+    pub fn thresholds(&self, classes: &[String]) -> Vec<f32> {
+        classes.iter().map(|class| self.threshold.unwrap_or_else(|| default_threshold(class))).collect()
+    }
 }
 
 /// What was found in a frame.

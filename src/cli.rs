@@ -60,14 +60,16 @@ const EXPLAIN_HELP: &str = "\
 Show where several methods see the evidence for a class, picture by picture
 
 For each picture a figure is drawn (STEM.explain.png): the input with what it is taken for, and for each method its \
-class activation map, the map over the picture, and the box that follows from it. A picture that cannot be read is \
-told, and the others go on.";
+class activation map, the map over the picture, and the box that follows from it. With --scan, the picture with all \
+faces found, and for each of the strongest the map behind it. A picture that cannot be read is told, and the others go \
+on.";
 
 const EXPLAIN_EXAMPLES: &str = "\
 Examples:
   maskwatch explain photo.jpg
   maskwatch explain photos/ --out figures/ --methods haycam,haycam-refined,gradcam++
   maskwatch explain photo.jpg --class no_mask --out why_not.png
+  maskwatch explain street.jpg --scan
   maskwatch explain photo.jpg --json | jq '.methods[] | {method, boxes}'
 
 Exit codes: 0 done, 1 failed while running, 2 wrong usage, 3 a picture could not be read, 130 interrupted.";

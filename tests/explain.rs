@@ -275,3 +275,28 @@ fn places_that_cannot_be_written_are_told_in_a_line() {
     maskwatch_with_file_limit(8, &arguments).fails(1, "collins_no_mask.explain.png");
     assert!(names(&out).is_empty(), "no half figure stays");
 }
+
+#[test]
+fn a_scan_shows_the_map_behind_each_box() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("scan.png");
+    let picture = sample("collins_surgical.jpg");
+    let arguments = ["explain", text(&picture), "--scan", "256", "--out", text(&out), "--json"];
+    let line = parse_events(&maskwatch(arguments).ok().stdout).remove(0);
+    assert_eq!(line["scan"], serde_json::json!({"short_side": 256, "width": 352, "height": 256}));
+    assert_eq!(line["grid"], serde_json::json!([8, 11]));
+    for class in ["mask", "no_mask", "background"] {
+        for kind in ["maps", "posteriors"] {
+            let rows = line[kind][class].as_array().unwrap();
+            assert!(rows.len() == 8 && rows.iter().all(|row| row.as_array().unwrap().len() == 11));
+        }
+    }
+    let sum: f64 = line["posteriors"].as_object().unwrap().values().map(|rows| rows[3][4].as_f64().unwrap()).sum();
+    assert!((sum - 1.0).abs() < 1e-3);
+    assert!(figure(&out).width() > 1000);
+
+    let scan = |options: &[&str]| maskwatch([&["explain", text(&picture)], options].concat());
+    scan(&["--scan", "--methods", "cam"]).code_is(2, "--methods is for pictures seen as a whole");
+    scan(&["--class", "mask", "--scan"]).code_is(2, "--class is for pictures seen as a whole");
+    scan(&["--scan", "7"]).code_is(2, "expected auto, whole, or a number of pixels from 64 to 2048");
+}

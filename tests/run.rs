@@ -21,8 +21,8 @@ fn phase_at(seconds: f64) -> String {
 fn the_sample_is_annotated_frame_by_frame_and_its_phases_are_right() {
     let folder = tempfile::tempdir().unwrap();
     let (saved, log) = (folder.path().join("annotated.mp4"), folder.path().join("events.jsonl"));
-    let run =
-        maskwatch(["run", &sample_video(), "--save", saved.to_str().unwrap(), "--events", log.to_str().unwrap()]).ok();
+    let outputs = ["--save", saved.to_str().unwrap(), "--events", log.to_str().unwrap()];
+    let run = maskwatch([&["run", &sample_video(), "--scan", "whole"], &outputs[..]].concat()).ok();
     assert!(run.stdout.contains("240 frames in"), "{}", run.stdout);
     assert!(run.stdout.contains("audio copied"), "{}", run.stdout);
 
@@ -52,6 +52,7 @@ fn the_sample_is_annotated_frame_by_frame_and_its_phases_are_right() {
             let edge = |name: &str| found[name].as_u64().unwrap();
             assert!(edge("x") + edge("width") <= 640 && edge("y") + edge("height") <= 480 && edge("width") > 0);
         }
+        assert!(event.get("scan").is_none());
         assert_eq!(event["cam"]["method"], "haycam-refined");
         assert!(event["cam"]["captured_variance"].as_f64().unwrap() >= 0.7);
     }
@@ -65,6 +66,8 @@ fn pictures_are_saved_beside_each_other_under_their_names() {
     let run = maskwatch([
         "run",
         &format!("{}/*.jpg", samples.display()),
+        "--scan",
+        "whole",
         "--save",
         folder.path().to_str().unwrap(),
         "--events",
@@ -99,7 +102,7 @@ fn pictures_are_saved_beside_each_other_under_their_names() {
 fn events_tell_how_their_maps_were_made() {
     let cam = |options: &[&str]| {
         let video = sample_video();
-        let arguments = [&["run", &video, "--limit", "2", "--events", "-"], options].concat();
+        let arguments = [&["run", &video, "--scan", "whole", "--limit", "2", "--events", "-"], options].concat();
         let events = parse_events(&maskwatch(arguments).ok().stdout);
         assert_eq!(events.len(), 2);
         events[1]["cam"].clone()
@@ -109,6 +112,34 @@ fn events_tell_how_their_maps_were_made() {
     let refined = cam(&["--layer", "both", "--resolution", "atrous", "--components", "7"]);
     assert_eq!((&refined["method"], &refined["components"]), (&"haycam-refined".into(), &7.into()));
     assert_eq!(cam(&["--method", "gradcam++"]), serde_json::json!({"method": "gradcam++"}));
+}
+
+#[test]
+fn scanned_frames_tell_how_they_were_scanned() {
+    let folder = tempfile::tempdir().unwrap();
+    let saved = folder.path().join("annotated.mp4");
+    let scan = |options: &[&str]| {
+        let video = sample_video();
+        let arguments = [&["run", &video, "--limit", "2", "--events", "-"], options].concat();
+        let events = parse_events(&maskwatch(arguments).ok().stdout);
+        assert_eq!(events.len(), 2);
+        let event = &events[1];
+        assert_eq!((&event["cam"]["method"], event["label"].is_string()), (&"haycam".into(), true));
+        let scores: Vec<f64> =
+            event["boxes"].as_array().unwrap().iter().map(|found| found["score"].as_f64().unwrap()).collect();
+        assert!(scores.iter().rev().is_sorted() && scores.iter().all(|score| *score > 0.0 && *score <= 1.0));
+        let strongest = event["boxes"].get(0).map_or(&event["label"], |found| &found["label"]);
+        assert_eq!(&event["label"], strongest);
+        events[1].clone()
+    };
+    let size =
+        |short_side, width, height| serde_json::json!({"short_side": short_side, "width": width, "height": height});
+    assert_eq!(scan(&["--save", saved.to_str().unwrap()])["scan"], size(384, 512, 384));
+    assert_eq!(decode_sound(&saved).len(), 2);
+    assert_eq!(scan(&["--scan", "200"])["scan"], size(200, 256, 192));
+    // The sample has 480 lines.
+    assert_eq!(scan(&["--min-face", "80"])["scan"], size(240, 320, 256));
+    assert!(scan(&["--threshold", "0.999999"])["boxes"].as_array().unwrap().len() <= 1);
 }
 
 #[test]

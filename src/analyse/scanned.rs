@@ -7,7 +7,6 @@ use super::{Analysis, AnalysisTimes, CamSummary, ScanAnalysisSettings};
 use crate::explain::{ExplainError, Method};
 use crate::labels::argmax;
 use crate::model::engine::Engine;
-use crate::scan::settings::default_threshold;
 use crate::scan::{Scan, Scanner};
 
 /// A scanner and what counts.
@@ -21,8 +20,7 @@ pub(super) struct Scanned {
 impl Scanned {
     pub(super) fn new(engine: Engine, settings: ScanAnalysisSettings) -> Self {
         let scanner = Scanner::new(engine, settings.scan);
-        let threshold = |class: &String| settings.threshold.unwrap_or_else(|| default_threshold(class));
-        let thresholds = scanner.classes().iter().map(threshold).collect();
+        let thresholds = settings.thresholds(scanner.classes());
         Self { scanner, thresholds }
     }
 
@@ -31,13 +29,12 @@ impl Scanned {
     }
 
     pub(super) fn analyse(&self, picture: &RgbImage) -> Result<Analysis, ExplainError> {
-        let scan = self.scanner.scan(picture)?;
+        let mut scan = self.scanner.scan(picture)?;
+        scan.keep_from(&self.thresholds);
         let heat = scan.heat();
-        let counts = |found: usize| scan.detections[found].score >= self.thresholds[scan.detections[found].label];
-        let counting: Vec<usize> = (0..scan.detections.len()).filter(|&found| counts(found)).collect();
-        let (label, probabilities) = match counting.first() {
-            Some(&strongest) => (scan.detections[strongest].label, scan.posterior_at(scan.peaks[strongest])),
-            None => {
+        let (label, probabilities) = match (scan.detections.first(), scan.peaks.first()) {
+            (Some(strongest), Some(&peak)) => (strongest.label, scan.posterior_at(peak)),
+            _ => {
                 let probabilities = self.most_like_a_face(&scan);
                 (self.scanner.background().unwrap_or_else(|| argmax(&probabilities)), probabilities)
             }
@@ -47,7 +44,7 @@ impl Scanned {
             confidence: probabilities[label],
             probabilities,
             heat,
-            boxes: counting.into_iter().map(|found| scan.detections[found]).collect(),
+            boxes: scan.detections,
             cam: CamSummary { method: Method::HayCam, reduction: Some(scan.reduction) },
             scan: Some(scan.size),
             times: AnalysisTimes {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ExplanationArgs, GradientsArg, Methods, ModelArgs, ProgressArg, ResolutionArg};
+use super::{ExplanationArgs, GradientsArg, Methods, ModelArgs, ProgressArg, ResolutionArg, ScanArg};
 
 /// Arguments of `explain`.
 #[derive(Debug, Args)]
@@ -25,6 +25,11 @@ pub struct ExplainArgs {
     #[arg(long, value_enum, default_value = "auto", help_heading = "Outputs")]
     pub progress: ProgressArg,
 
+    /// Scan the picture for faces as run does, and show the map behind each in place of a comparison: at the short side that
+    /// suits most (auto), or at one of 64 to 2048 pixels [default: whole]
+    #[arg(long, value_name = "auto|PIXELS|whole", num_args = 0..=1, default_missing_value = "auto", help_heading = "Scan")]
+    pub scan: Option<ScanArg>,
+
     /// Methods to compare, in this order, or all [default: all that need no further forward passes]. A picture costs
     /// scorecam
     /// 512 passes and occlusion 196 (49 if native), each some 10 ms on a common processor. Names: cam, gradcam, gradcam++,
@@ -41,13 +46,15 @@ pub struct ExplainArgs {
     #[command(flatten)]
     pub explanation: ExplanationArgs,
 
-    /// How densely layer4 looks: native (7x7) or atrous (14x14, so that all methods have equal grids)
-    #[arg(long, value_enum, default_value = "atrous", help_heading = "Explanation")]
-    pub resolution: ResolutionArg,
+    /// How densely layer4 looks: native (every 32 pixels) or atrous (every 16, so that all methods have equal grids)
+    /// [default: atrous; with --scan native]
+    #[arg(long, value_enum, help_heading = "Explanation")]
+    pub resolution: Option<ResolutionArg>,
 
     /// Where gradients at layer4 come from: worked out, or back-propagated by libtorch; both give the same maps
-    #[arg(long, value_enum, default_value = "closed-form", help_heading = "Explanation")]
-    pub gradients: GradientsArg,
+    /// [default: closed-form]
+    #[arg(long, value_enum, help_heading = "Explanation")]
+    pub gradients: Option<GradientsArg>,
 
     /// Model options.
     #[command(flatten)]

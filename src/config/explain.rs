@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use super::scan::{refuse_with_scan, scan_settings};
 use super::{ConfigError, UsageError, refuse_source, refuse_unheeded, with_unique_names};
+use crate::analyse::ScanAnalysisSettings;
 use crate::capture::SourceSpec;
-use crate::cli::ExplainArgs;
+use crate::cli::{ExplainArgs, ScanArg, ScanArgs};
 
 /// Behind the name of a picture, that of its figure.
 const SUFFIX: &str = ".explain.png";
@@ -18,6 +20,25 @@ pub struct FigureOf {
     pub figure: PathBuf,
 }
 
+/// How pictures are scanned; nothing if methods are compared.
+///
+/// # Errors
+///
+/// When an option is given that does not go with it.
+pub fn scan(args: &ExplainArgs) -> Result<Option<ScanAnalysisSettings>, UsageError> {
+    let asked = ScanArgs { scan: Some(args.scan.unwrap_or(ScanArg::Whole)), min_face: None };
+    let settings = scan_settings(&asked, &args.explanation)?;
+    match settings {
+        Some(_) => refuse_with_scan(&[
+            ("--methods", args.methods.is_some()),
+            ("--class", args.class.is_some()),
+            ("--gradients", args.gradients.is_some()),
+        ])?,
+        None => refuse_unheeded(&args.explanation, &args.methods.clone().unwrap_or_default().0)?,
+    }
+    Ok(settings)
+}
+
 /// The pictures of a command line, each with the file for its figure; there is at least one, and no figure takes the
 /// place of a picture.
 ///
@@ -25,7 +46,6 @@ pub struct FigureOf {
 ///
 /// When a source does not exist or is no picture, or figures cannot go where they are wanted.
 pub fn figures(args: &ExplainArgs) -> Result<Vec<FigureOf>, ConfigError> {
-    refuse_unheeded(&args.explanation, &args.methods.clone().unwrap_or_default().0)?;
     let mut specs = Vec::new();
     for source in &args.pictures {
         let found = pictures(source)?;

@@ -14,9 +14,9 @@ use rand_chacha::ChaCha8Rng;
 use super::fit::{Basis, Components, PcaError, centre, fit, rounding};
 
 /// Directions tried beyond those that are kept (the paper's p, section 4.2).
-const OVERSAMPLING: usize = 8;
+const OVERSAMPLING: usize = 12;
 /// How often the subspace goes through the activations and back after the first time (the paper's q).
-const POWER_ITERATIONS: usize = 2;
+const POWER_ITERATIONS: usize = 4;
 /// Directions tried first where a share of the variance, and no number, is asked for.
 const FIRST_WIDTH: usize = 32;
 /// Directions whose variance is below this share of the largest are rounding: the products are in single precision.
@@ -89,4 +89,117 @@ fn orthonormal(columns: Array2<f32>) -> Result<Array2<f32>, PcaError> {
 
 fn failed(error: ndarray_linalg::error::LinalgError) -> PcaError {
     PcaError::Solver(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Components::{Count, Variance};
+    use super::*;
+
+    fn random(rows: usize, columns: usize, seed: u64) -> Array2<f32> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        Array2::from_shape_simple_fn((rows, columns), || rng.random_range(-1.0f32..1.0))
+    }
+
+    /// `rank` strong directions of equal kind over weak noise.
+    fn low_rank(positions: usize, rank: usize, noise: f32, seed: u64) -> Array2<f32> {
+        random(positions, rank, seed).dot(&random(rank, 512, seed + 1)) + random(positions, 512, seed + 2) * noise
+    }
+
+    /// Like a network's: rectified, each direction weaker than the one before, without a gap anywhere.
+    fn decaying(positions: usize, seed: u64) -> Array2<f32> {
+        let mut scores = random(positions, 200, seed);
+        for (rank, mut column) in scores.columns_mut().into_iter().enumerate() {
+            column /= (rank + 1) as f32;
+        }
+        (scores.dot(&random(200, 512, seed + 1)) + 0.2).mapv(|value| value.max(0.0))
+    }
+
+    /// Sine of the largest principal angle between the subspaces of two bases.
+    fn largest_sine(one: &Basis, other: &Basis) -> f64 {
+        let cosines = one.directions.t().dot(&other.directions);
+        let (squares, _) = cosines.t().dot(&cosines).eigh(UPLO::Lower).unwrap();
+        (1.0 - squares[0]).max(0.0).sqrt()
+    }
+
+    #[test]
+    fn strong_directions_are_those_of_the_exact_fit() {
+        for (positions, seed) in [(240, 1), (960, 2)] {
+            let activations = low_rank(positions, 19, 0.05, seed);
+            let exact = fit(activations.view(), Count(19)).unwrap();
+            let truncated = fit_truncated(activations.view(), Count(19)).unwrap();
+            assert!(largest_sine(&truncated, &exact) < 1e-3);
+            assert!((truncated.captured_variance() - exact.captured_variance()).abs() < 1e-6);
+            let projector = |basis: &Basis| basis.directions.dot(&basis.directions.t());
+            let difference = projector(&truncated) - projector(&exact);
+            assert!(difference.iter().all(|value| value.abs() < 1e-3));
+        }
+    }
+
+    #[test]
+    fn nearly_all_variance_is_captured_where_there_is_no_gap() {
+        for (positions, seed) in [(100, 3), (240, 4), (960, 5)] {
+            let activations = decaying(positions, seed);
+            for count in [1, 5, 19] {
+                let exact = fit(activations.view(), Count(count)).unwrap().captured_variance();
+                let truncated = fit_truncated(activations.view(), Count(count)).unwrap().captured_variance();
+                assert!(truncated <= exact + 1e-6 && truncated > exact * 0.999, "{truncated} of {exact}");
+            }
+        }
+    }
+
+    #[test]
+    fn directions_are_orthonormal_and_their_variances_are_what_lies_along_them() {
+        let activations = decaying(240, 6);
+        let basis = fit_truncated(activations.view(), Count(19)).unwrap();
+        let products = basis.directions.t().dot(&basis.directions) - Array2::<f64>::eye(19);
+        assert!(products.iter().all(|product| product.abs() < 1e-5));
+        assert!(basis.variances.iter().rev().is_sorted());
+        let (centred, _) = centre(activations.view(), Count(19)).unwrap();
+        for (direction, variance) in basis.directions.columns().into_iter().zip(&basis.variances) {
+            let scores = centred.dot(&direction);
+            assert!((scores.dot(&scores) / variance - 1.0).abs() < 1e-4);
+        }
+    }
+
+    #[test]
+    fn a_share_of_the_variance_takes_about_as_many_components_as_the_exact_fit() {
+        let activations = decaying(240, 7);
+        for share in [0.3, 0.7, 0.9, 0.99, 1.0] {
+            let exact = fit(activations.view(), Variance(share)).unwrap();
+            let truncated = fit_truncated(activations.view(), Variance(share)).unwrap();
+            assert!(truncated.captured_variance() > share - 1e-9, "{share}");
+            assert!(truncated.components().abs_diff(exact.components()) <= 1 + exact.components() / 20, "{share}");
+        }
+    }
+
+    #[test]
+    fn equal_activations_have_equal_bases() {
+        let activations = decaying(240, 8);
+        let [one, other] = [0, 1].map(|_| fit_truncated(activations.view(), Count(19)).unwrap());
+        assert_eq!(one.directions, other.directions);
+    }
+
+    #[test]
+    fn few_positions_and_many_components_are_fitted_exactly() {
+        let activations = decaying(49, 9);
+        let exact = fit(activations.view(), Count(19)).unwrap();
+        assert_eq!(fit_truncated(activations.view(), Count(19)).unwrap().directions, exact.directions);
+        let activations = decaying(240, 10);
+        let all = fit_truncated(activations.view(), Count(usize::MAX)).unwrap();
+        assert!((all.captured_variance() - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn degenerate_activations_are_those_of_the_exact_fit() {
+        let constant = fit_truncated(Array2::from_elem((240, 64), 0.1f32).view(), Count(19)).unwrap();
+        assert_eq!((constant.components(), constant.captured_variance()), (0, 1.0));
+        let flat = fit_truncated(low_rank(240, 4, 0.0, 11).view(), Count(19)).unwrap();
+        assert_eq!(flat.components(), 4, "no direction is made up");
+        let mut broken = Array2::zeros((240, 64));
+        broken[[3, 4]] = f32::NAN;
+        assert_eq!(fit_truncated(broken.view(), Count(19)).unwrap_err(), PcaError::NotFinite);
+        assert_eq!(fit_truncated(Array2::zeros((240, 64)).view(), Count(0)).unwrap_err(), PcaError::NoComponents);
+        assert_eq!(fit_truncated(Array2::zeros((0, 64)).view(), Count(19)).unwrap_err(), PcaError::Empty);
+    }
 }

@@ -90,3 +90,150 @@ impl Head<'_> {
         activations.dot(&reduced) + offset.mapv(|value| value as f32).insert_axis(Axis(0))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::seq::SliceRandom;
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::explain::normalise::enlarge;
+    use crate::pca::{self, Components};
+    use crate::scan::regions;
+
+    const GRID: (usize, usize) = (5, 8);
+    const POSITIONS: usize = GRID.0 * GRID.1;
+    const FILTERS: usize = 64;
+
+    fn random(rows: usize, columns: usize, seed: u64) -> Array2<f32> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        Array2::from_shape_simple_fn((rows, columns), || rng.random_range(-1.0f32..1.0))
+    }
+
+    /// Rectified activations, and a head of three classes, the last of which is the background.
+    struct Case {
+        activations: Array2<f32>,
+        weights: Array2<f32>,
+        biases: Array1<f32>,
+    }
+
+    impl Case {
+        fn new(seed: u64) -> Self {
+            Self {
+                activations: random(POSITIONS, FILTERS, seed).mapv(|value| value.max(0.0)),
+                weights: random(3, FILTERS, seed + 1) * 0.3,
+                biases: random(1, 3, seed + 2).row(0).to_owned(),
+            }
+        }
+
+        fn head(&self) -> Head<'_> {
+            Head { weights: &self.weights, biases: &self.biases, background: Some(2) }
+        }
+
+        fn maps(&self, settings: &ScanSettings) -> Vec<Array2<f32>> {
+            let basis = pca::fit(self.activations.view(), settings.components).unwrap();
+            let head = self.head();
+            let posteriors = head.posteriors(self.activations.view());
+            head.maps(self.activations.view(), &posteriors, &basis, GRID, settings)
+        }
+    }
+
+    fn largest_difference(one: &Array2<f32>, other: &Array2<f32>) -> f32 {
+        (one - other).iter().fold(0.0, |largest, difference| largest.max(difference.abs()))
+    }
+
+    #[test]
+    fn posteriors_are_the_softmax_of_each_position() {
+        let case = Case::new(1);
+        let posteriors = case.head().posteriors(case.activations.view());
+        for (position, activations) in posteriors.outer_iter().zip(case.activations.outer_iter()) {
+            let logit = |class: usize| {
+                let products = activations.iter().zip(case.weights.row(class)).map(|(a, w)| f64::from(a * w));
+                products.sum::<f64>() + f64::from(case.biases[class])
+            };
+            let sum: f64 = (0..3).map(|class| logit(class).exp()).sum();
+            for class in 0..3 {
+                assert!((f64::from(position[class]) - logit(class).exp() / sum).abs() < 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn all_components_that_are_not_centred_are_the_plain_map() {
+        let case = Case::new(2);
+        let settings =
+            ScanSettings { components: Components::Count(FILTERS), map: ScanMap::HayCam, ..ScanSettings::default() };
+        let maps = case.maps(&settings);
+        for (class, map) in maps.iter().enumerate().take(2) {
+            let expected = Array2::from_shape_fn(GRID, |(row, column)| {
+                let activations = case.activations.row(row * GRID.1 + column);
+                let speaking = (0..FILTERS).map(|filter| {
+                    let weight = f64::from(case.weights[[class, filter]]) - f64::from(case.weights[[2, filter]]);
+                    weight.max(0.0) * f64::from(activations[filter])
+                });
+                (speaking.sum::<f64>() / f64::from(settings.saturation)).clamp(0.0, 1.0) as f32
+            });
+            assert!(largest_difference(map, &expected) < 1e-4);
+        }
+        let few = case.maps(&ScanSettings { components: Components::Count(3), ..settings });
+        assert!(largest_difference(&few[0], &maps[0]) > 0.01, "three components must differ from all");
+        let centred = case.maps(&ScanSettings { centred: true, ..settings });
+        assert!(largest_difference(&centred[0], &maps[0]) > 0.01);
+    }
+
+    #[test]
+    fn maps_are_in_bounds_and_the_product_is_below_both() {
+        let case = Case::new(3);
+        let with = |map| case.maps(&ScanSettings { map, ..ScanSettings::default() });
+        let (posterior, haycam, product) = (with(ScanMap::Posterior), with(ScanMap::HayCam), with(ScanMap::Product));
+        for class in 0..2 {
+            for ((product, posterior), haycam) in product[class].iter().zip(&posterior[class]).zip(&haycam[class]) {
+                assert!((0.0..=1.0).contains(product) && product <= posterior && product <= haycam);
+            }
+            assert!(product[class].iter().any(|&value| value > 0.0));
+        }
+        for maps in [posterior, haycam, product] {
+            assert_eq!(maps[2], Array2::<f32>::zeros(GRID), "nobody has no map");
+        }
+    }
+
+    #[test]
+    fn filters_and_positions_can_be_renumbered() {
+        let case = Case::new(4);
+        let settings = ScanSettings { components: Components::Count(6), ..ScanSettings::default() };
+        let maps = case.maps(&settings);
+        let shuffled = |length: usize| {
+            let mut order: Vec<usize> = (0..length).collect();
+            order.shuffle(&mut ChaCha8Rng::seed_from_u64(5));
+            order
+        };
+        let (filters, positions) = (shuffled(FILTERS), shuffled(POSITIONS));
+        let renumbered = Case {
+            activations: case.activations.select(Axis(1), &filters).select(Axis(0), &positions),
+            weights: case.weights.select(Axis(1), &filters),
+            biases: case.biases.clone(),
+        };
+        for (map, renumbered) in maps.iter().zip(renumbered.maps(&settings)) {
+            let values: Vec<f32> = map.iter().copied().collect();
+            let expected = positions.iter().map(|&position| values[position]).collect();
+            let expected = Array2::from_shape_vec(GRID, expected).unwrap();
+            assert!(largest_difference(&renumbered, &expected) < 1e-4);
+        }
+    }
+
+    #[test]
+    fn an_empty_room_has_no_region() {
+        // Every position speaks for the background, by as much as a filter is active.
+        let mut case = Case::new(6);
+        case.activations.fill(1.0);
+        case.weights.fill(0.0);
+        case.weights.row_mut(2).fill(0.5);
+        for map in [ScanMap::Posterior, ScanMap::HayCam, ScanMap::Product] {
+            let settings = ScanSettings { map, ..ScanSettings::default() };
+            for map in case.maps(&settings) {
+                assert!(regions::find(&enlarge(&map, 40, 64), &settings).is_empty());
+            }
+        }
+    }
+}

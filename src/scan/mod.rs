@@ -159,6 +159,19 @@ impl Scanner {
 }
 
 impl Scan {
+    /// Leaves out detections whose score is below the threshold of their class.
+    ///
+    /// # Panics
+    ///
+    /// When there are fewer thresholds than classes.
+    pub fn keep_from(&mut self, thresholds: &[f32]) {
+        let counts: Vec<bool> = self.detections.iter().map(|found| found.score >= thresholds[found.label]).collect();
+        let mut counting = counts.iter();
+        self.detections.retain(|_| counting.next() == Some(&true));
+        let mut counting = counts.iter();
+        self.peaks.retain(|_| counting.next() == Some(&true));
+    }
+
     /// Rows and columns of the grid.
     pub fn grid(&self) -> (usize, usize) {
         self.maps.first().map_or((0, 0), Array2::dim)

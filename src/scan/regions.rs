@@ -155,3 +155,75 @@ fn neighbours(cell: (usize, usize), (rows, columns): (usize, usize)) -> impl Ite
         places.map(move |column| (row, column)).filter(move |&neighbour| neighbour != cell)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTINGS: fn() -> ScanSettings = ScanSettings::default;
+
+    /// Round hills (row, column, height) of the same width on a plain, the highest of them at each cell.
+    fn hills(hills: &[(f32, f32, f32)]) -> Array2<f32> {
+        Array2::from_shape_fn((60, 90), |(row, column)| {
+            let height = |&(top, left, height): &(f32, f32, f32)| {
+                let distance = (row as f32 - top).powi(2) + (column as f32 - left).powi(2);
+                height * (-distance / (2.0 * 6.0f32.powi(2))).exp()
+            };
+            hills.iter().map(height).fold(0.0, f32::max)
+        })
+    }
+
+    #[test]
+    fn what_is_cold_has_no_region() {
+        for value in [0.0, 0.049] {
+            assert!(find(&Array2::from_elem((9, 7), value), &SETTINGS()).is_empty());
+        }
+        assert!(find(&Array2::zeros((1, 1)), &ScanSettings { floor: 0.0, ..SETTINGS() }).is_empty());
+    }
+
+    #[test]
+    fn a_plateau_is_one_region() {
+        for shape in [(1, 1), (1, 9), (9, 1), (9, 7)] {
+            let whole = Rect { x: 0, y: 0, width: shape.1 as u32, height: shape.0 as u32 };
+            let regions = find(&Array2::from_elem(shape, 1.0), &SETTINGS());
+            assert_eq!(regions, [Region { rect: whole, peak: (0, 0), score: 1.0 }], "{shape:?}");
+        }
+    }
+
+    #[test]
+    fn a_saddle_parts_two_peaks_and_a_shallow_one_does_not() {
+        // Between hills of width 6 that are 20 apart, the map falls to exp(-100 / 72) = 0.25 of the peaks.
+        let apart = find(&hills(&[(30.0, 30.0, 0.8), (30.0, 50.0, 0.6)]), &SETTINGS());
+        assert_eq!(apart.iter().map(|found| found.peak).collect::<Vec<_>>(), [(30, 30), (30, 50)]);
+        assert_eq!(apart.iter().map(|found| found.score).collect::<Vec<_>>(), [0.8, 0.6]);
+        assert_eq!(apart[0].rect.intersection(apart[1].rect), 0);
+        // 8 apart, to exp(-16 / 72) = 0.8.
+        let map = hills(&[(30.0, 30.0, 0.8), (30.0, 38.0, 0.8)]);
+        let together = find(&map, &SETTINGS());
+        assert_eq!(together.len(), 1);
+        assert!(together[0].rect.width > together[0].rect.height + 6, "it spans both: {:?}", together[0].rect);
+        assert_eq!(find(&map, &ScanSettings { prominence: 0.1, ..SETTINGS() }).len(), 2);
+    }
+
+    #[test]
+    fn a_region_reaches_down_to_its_share_of_the_peak() {
+        for extent in [0.9, 0.5, 0.2] {
+            let settings = ScanSettings { extent, ..SETTINGS() };
+            let Rect { x, y, width, height } = find(&hills(&[(30.0, 40.0, 0.9)]), &settings)[0].rect;
+            let radius = (6.0 * (-2.0 * extent.ln()).sqrt()) as u32;
+            assert_eq!((x, y, width, height), (40 - radius, 30 - radius, 2 * radius + 1, 2 * radius + 1), "{extent}");
+        }
+    }
+
+    #[test]
+    fn mirrored_maps_have_mirrored_regions() {
+        let map = hills(&[(12.0, 20.0, 0.9), (15.0, 41.0, 0.7), (44.0, 60.0, 0.5), (50.0, 66.0, 0.45)]);
+        let mirrored = find(&map.slice(ndarray::s![.., ..;-1]).to_owned(), &SETTINGS());
+        let expected: Vec<Rect> = find(&map, &SETTINGS())
+            .iter()
+            .map(|found| Rect { x: 90 - found.rect.x - found.rect.width, ..found.rect })
+            .collect();
+        assert_eq!(mirrored.iter().map(|found| found.rect).collect::<Vec<_>>(), expected);
+        assert!(expected.len() >= 3);
+    }
+}

@@ -144,7 +144,7 @@ struct ReductionEvent {
 
 /// Of scanned frames.
 #[derive(Serialize)]
-struct ScanEvent {
+pub(super) struct ScanEvent {
     short_side: u32,
     width: u32,
     height: u32,
@@ -157,6 +157,12 @@ struct LatencyEvent {
     explain: f64,
     /// From the beginning of reading to the writing of this line.
     total: f64,
+}
+
+impl From<ScanSize> for ScanEvent {
+    fn from(ScanSize { short_side, width, height }: ScanSize) -> Self {
+        Self { short_side, width, height }
+    }
 }
 
 impl<'a> BoxEvent<'a> {
@@ -186,7 +192,7 @@ impl<'a> Event<'a> {
                     basis_age_frames: 0,
                 }),
             },
-            scan: analysis.scan.map(|ScanSize { short_side, width, height }| ScanEvent { short_side, width, height }),
+            scan: analysis.scan.map(ScanEvent::from),
             latency_ms: LatencyEvent {
                 decode: millis(frame.decode_time),
                 infer: millis(analysis.times.prepare + analysis.times.infer),

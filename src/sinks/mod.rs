@@ -4,6 +4,7 @@ pub mod comparison;
 pub mod events;
 #[cfg(feature = "gstreamer")]
 pub mod save;
+pub mod scan;
 #[cfg(feature = "gstreamer")]
 pub mod video;
 #[cfg(feature = "opencv")]

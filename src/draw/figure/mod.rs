@@ -1,9 +1,10 @@
 //! One picture explained by several methods: a figure as in the HayCAM paper (its Figures 11 to 13).
 //!
 //! On the left the input with the model's answer ([`side`]), then a column a method: its map, the map over the picture,
-//! the box on the picture, and the facts ([`layout`] says where).
+//! the box on the picture, and the facts ([`layout`] says where). [`scan`] is the figure of a scanned picture.
 
 mod layout;
+pub mod scan;
 mod side;
 
 use image::imageops::{FilterType, overlay, resize, rotate270};

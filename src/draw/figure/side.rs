@@ -21,6 +21,8 @@ const BAR_PX: u32 = 7;
 const TRACK: [u8; 3] = [228; 3];
 /// Height of the scale of colours.
 const SCALE_PX: u32 = 16;
+/// Height of the scale with the text under it and the space below.
+pub(super) const SCALE_HEIGHT_PX: u32 = SCALE_PX + FACT_PX + GAP_PX;
 
 /// Draws the column, as wide as it is allowed and as high as it needs to be.
 pub(super) fn draw(
@@ -32,7 +34,7 @@ pub(super) fn draw(
 ) -> RgbImage {
     let (width, height) = fitted(picture.dimensions(), (SIDE_PX, INPUT_MAX_PX));
     let listed = listed_classes(comparison);
-    let below = GAP_PX + listed.len() as u32 * CLASS_PX + GAP_PX + SCALE_PX + FACT_PX + GAP_PX;
+    let below = GAP_PX + listed.len() as u32 * CLASS_PX + GAP_PX + SCALE_HEIGHT_PX;
     let total = height + below + notes.len() as u32 * FACT_PX + GAP_PX;
     let mut column = RgbImage::from_pixel(SIDE_PX, total, Rgb(PAPER));
     overlay(&mut column, &resize(picture, width, height, FilterType::Triangle), 0, 0);
@@ -49,7 +51,7 @@ pub(super) fn draw(
     }
     y += GAP_PX;
     draw_scale(&mut column, font, y);
-    y += SCALE_PX + FACT_PX + GAP_PX;
+    y += SCALE_HEIGHT_PX;
     for note in notes {
         write(&mut column, font, note, FACT_TEXT_PX, (0, y), SIDE_PX, GREY);
         y += FACT_PX;
@@ -94,7 +96,7 @@ fn draw_probability(
 }
 
 /// What the colours of maps mean.
-fn draw_scale(column: &mut RgbImage, font: &Font, y: u32) {
+pub(super) fn draw_scale(column: &mut RgbImage, font: &Font, y: u32) {
     let colours = heat_colours();
     for x in 0..SIDE_PX {
         let level = x as usize * colours.len() / SIDE_PX as usize;

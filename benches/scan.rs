@@ -1,0 +1,83 @@
+//! What a scan costs beyond the forward pass: the principal components, exact and truncated, the maps and the regions, on
+//! activations of the shipped model for 49 positions (224x224), 240 (640x384) and 960 (the same, atrous).
+
+use std::hint::black_box;
+use std::path::Path;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use maskwatch::capture::stills::read_image;
+use maskwatch::config::shipped_model;
+use maskwatch::explain::normalise::enlarge;
+use maskwatch::model::engine::{Engine, Layer, Tap};
+use maskwatch::model::preprocess::resize;
+use maskwatch::model::resnet::Resolution;
+use maskwatch::pca::{Components, fit, fit_truncated};
+use maskwatch::scan::maps::Head;
+use maskwatch::scan::{ScanSettings, regions};
+use tch::Device;
+
+const KEPT: Components = Components::Count(19);
+
+fn load() -> Engine {
+    Engine::load(&shipped_model(), Device::Cpu).expect("the shipped model")
+}
+
+fn layer4(engine: &Engine, size: (u32, u32)) -> Layer {
+    let picture = read_image(&Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/collins_surgical.jpg"));
+    let prepared = resize(&picture.expect("a bundled picture"), None, size);
+    engine.infer(&[prepared], Tap::Layer4).expect("an answer").remove(0).layer4
+}
+
+fn principal_components(criterion: &mut Criterion) {
+    let native = load();
+    let atrous = load().with_resolution(Resolution::Atrous);
+    let mut group = criterion.benchmark_group("principal components");
+    for layer in [layer4(&native, (224, 224)), layer4(&native, (640, 384)), layer4(&atrous, (640, 384))] {
+        let activations = layer.activations.view();
+        let positions = activations.nrows();
+        let captured = |basis: maskwatch::pca::Basis| basis.captured_variance();
+        let (exact, truncated) = (fit(activations, KEPT), fit_truncated(activations, KEPT));
+        let (exact, truncated) = (exact.map(captured), truncated.map(captured));
+        println!("{positions} positions: captured variance {exact:?} exact, {truncated:?} truncated");
+        group.bench_with_input(BenchmarkId::new("exact", positions), &activations, |bencher, activations| {
+            bencher.iter(|| fit(black_box(*activations), KEPT));
+        });
+        group.bench_with_input(BenchmarkId::new("truncated", positions), &activations, |bencher, activations| {
+            bencher.iter(|| fit_truncated(black_box(*activations), KEPT));
+        });
+    }
+    group.finish();
+}
+
+fn after_the_forward_pass(criterion: &mut Criterion) {
+    let engine = load();
+    let layer = layer4(&engine, (640, 384));
+    let activations = layer.activations.view();
+    let settings = ScanSettings::default();
+    let basis = fit(activations, KEPT).expect("sound activations");
+    let head = Head { weights: engine.class_weights(), biases: engine.class_biases(), background: Some(2) };
+    let maps = || {
+        let posteriors = head.posteriors(activations);
+        head.maps(activations, &posteriors, &basis, layer.grid, &settings)
+    };
+    criterion.bench_function("maps", |bencher| bencher.iter(maps));
+    let maps = maps();
+    criterion.bench_function("regions", |bencher| {
+        bencher.iter(|| {
+            for map in &maps[..2] {
+                black_box(regions::find(&enlarge(map, 96, 160), &settings));
+            }
+        });
+    });
+    let picture = read_image(&Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/collins_surgical.jpg"));
+    let prepared = resize(&picture.expect("a bundled picture"), None, (640, 384));
+    let mut group = criterion.benchmark_group("network");
+    group.sample_size(20);
+    group.bench_function("forward 640x384", |bencher| {
+        bencher.iter(|| engine.infer(std::slice::from_ref(&prepared), Tap::Layer4));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, principal_components, after_the_forward_pass);
+criterion_main!(benches);

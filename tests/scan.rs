@@ -1,0 +1,70 @@
+//! The dense scan with a real network.
+
+use std::path::Path;
+
+use image::RgbImage;
+use image::imageops::{FilterType, overlay, resize};
+use maskwatch::capture::stills::read_image;
+use maskwatch::config::shipped_model;
+use maskwatch::model::engine::Engine;
+use maskwatch::model::resnet::Resolution;
+use maskwatch::scan::{ScanSettings, Scanner};
+use tch::Device;
+
+fn scanner(settings: ScanSettings, resolution: Resolution) -> Scanner {
+    Scanner::new(Engine::load(&shipped_model(), Device::Cpu).unwrap().with_resolution(resolution), settings)
+}
+
+fn portrait() -> RgbImage {
+    read_image(&Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/collins_no_mask.jpg")).unwrap()
+}
+
+#[test]
+fn pictures_of_any_size_have_their_boxes_inside() {
+    let scanner = scanner(ScanSettings { short_side: 96, ..ScanSettings::default() }, Resolution::Native);
+    for (width, height) in [(1, 1), (1, 300), (4000, 10), (33, 77), (641, 479)] {
+        let picture = resize(&portrait(), width, height, FilterType::Triangle);
+        let scan = scanner.scan(&picture).unwrap();
+        assert_eq!(scan.detections.len(), scan.peaks.len());
+        assert!(scan.detections.iter().rev().map(|found| found.score).is_sorted());
+        for found in &scan.detections {
+            assert!(found.score > 0.0 && found.score <= 1.0, "{}", found.score);
+            let rect = found.rect;
+            assert!(rect.width > 0 && rect.x + rect.width <= width, "{width}x{height}: {rect:?}");
+            assert!(rect.height > 0 && rect.y + rect.height <= height, "{width}x{height}: {rect:?}");
+        }
+        let (rows, columns) = scan.grid();
+        assert_eq!((rows * 32, columns * 32), (scan.size.height as usize, scan.size.width as usize));
+        assert_eq!(scan.posteriors.dim(), (rows * columns, scanner.classes().len()));
+    }
+}
+
+#[test]
+fn each_of_several_faces_is_found_where_it_is() {
+    let mut frame = RgbImage::from_pixel(1280, 720, image::Rgb([110; 3]));
+    let face = resize(&portrait(), 320, 240, FilterType::Triangle);
+    let places = [(60, 60), (860, 400)];
+    for (x, y) in places {
+        overlay(&mut frame, &face, x, y);
+    }
+    for resolution in [Resolution::Native, Resolution::Atrous] {
+        let scan = scanner(ScanSettings::default(), resolution).scan(&frame).unwrap();
+        for (x, y) in places {
+            // The face is in the middle of the portrait.
+            let (x, y) = (x as u32 + 160, y as u32 + 120);
+            let holds = |start: u32, length: u32, place: u32| (start..start + length).contains(&place);
+            let found = scan
+                .detections
+                .iter()
+                .any(|found| holds(found.rect.x, found.rect.width, x) && holds(found.rect.y, found.rect.height, y));
+            assert!(found, "{resolution:?}: nothing at {x} {y} among {:?}", scan.detections);
+        }
+    }
+}
+
+#[test]
+fn equal_pictures_have_equal_scans() {
+    let scanner = scanner(ScanSettings::default(), Resolution::Native);
+    let [one, other] = [0, 1].map(|_| scanner.scan(&portrait()).unwrap());
+    assert_eq!((one.detections, one.maps), (other.detections, other.maps));
+}
