@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ExplanationArgs, GradientsArg, Methods, ModelArgs, ProgressArg, ResolutionArg, at_least_one};
+use super::{ExplanationArgs, GradientsArg, Methods, ModelArgs, ProgressArg, ResolutionArg, ScanArgs, at_least_one};
 
 /// The long description.
 pub const HELP: &str = "\
@@ -54,6 +54,10 @@ pub struct EvaluateArgs {
     /// Pictures a forward pass [default: 32]
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Class folders")]
     pub batch_size: Option<usize>,
+
+    /// How scenes are scanned.
+    #[command(flatten)]
+    pub scan: ScanArgs,
 
     /// Options for annotated boxes.
     #[command(flatten)]

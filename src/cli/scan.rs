@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+
+use crate::scan::ScanMap;
 
 /// Short sides that can be asked for, in pixels: two positions of the network, and what takes seconds a frame.
 const SHORT_SIDES: (u32, u32) = (64, 2048);
@@ -22,6 +24,32 @@ pub struct ScanArgs {
     /// pixels high in it, within 96 to 1024. Half the size costs four times as much
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..))]
     pub min_face: Option<u32>,
+
+    /// What faces are found in: the posterior of each position (sure of what), HayCAM's map (sure of where), or the
+    /// product of both [default: product]
+    #[arg(long, value_enum)]
+    pub scan_map: Option<ScanMapArg>,
+}
+
+/// What faces are found in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ScanMapArg {
+    /// The probability of the class.
+    Posterior,
+    /// HayCAM.
+    Haycam,
+    /// Both.
+    Product,
+}
+
+impl From<ScanMapArg> for ScanMap {
+    fn from(map: ScanMapArg) -> Self {
+        match map {
+            ScanMapArg::Posterior => Self::Posterior,
+            ScanMapArg::Haycam => Self::HayCam,
+            ScanMapArg::Product => Self::Product,
+        }
+    }
 }
 
 /// How a frame is looked at.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::{EvaluateArgs, ProgressArg};
 use crate::config::evaluate::{BoxesConfig, EvaluateConfig};
-use crate::config::shipped_model;
+use crate::config::{scenes_model, shipped_model};
 use crate::dataset::voc::{Problem, VocDataset};
 use crate::evaluate::classification::{self, Options};
 use crate::evaluate::localisation::tuning::Tuning;
@@ -32,7 +32,10 @@ const TOLD_PROBLEMS: usize = 5;
 pub fn run(args: &EvaluateArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     let config = EvaluateConfig::new(args)?;
     threads::size_pools(args.model.threads);
-    let path = args.model.model.clone().unwrap_or_else(shipped_model);
+    let path = args.model.model.clone().unwrap_or_else(|| match config {
+        EvaluateConfig::Classes(_) | EvaluateConfig::Boxes(_) => shipped_model(),
+        EvaluateConfig::Scenes(_) => scenes_model(),
+    });
     let engine = Engine::load(&path, device::resolve(args.model.device)?)?;
     match config {
         EvaluateConfig::Classes(options) => classes(args, &path, &engine, options, shutdown),

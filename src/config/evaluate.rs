@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use super::scan::scan_settings;
 use super::{ConfigError, UsageError, available_threads, refuse_unheeded};
-use crate::boxes::{Threshold, default_threshold};
-use crate::cli::{BoxesArgs, EvaluateArgs, LayerArg, Methods, ResolutionArg, ScenesArgs};
+use crate::analyse::ScanAnalysisSettings;
+use crate::boxes::default_threshold;
+use crate::cli::{BoxesArgs, EvaluateArgs, LayerArg, Methods, ResolutionArg, ScanArgs, ScenesArgs};
 use crate::dataset::voc::VocDataset;
 use crate::evaluate::classification::Options;
 use crate::evaluate::localisation::{Choice, Extent, Settings};
@@ -14,8 +16,6 @@ use crate::model::resnet::Resolution;
 const BATCH_SIZE: usize = 32;
 const CURVE_STEPS: usize = 16;
 const MIN_SIZE_PX: u32 = 32;
-/// What boxes and scenes share.
-const THRESHOLD: &str = "--threshold";
 
 /// What is evaluated and how.
 #[derive(Debug)]
@@ -42,8 +42,10 @@ pub struct BoxesConfig {
 /// How scenes are evaluated.
 #[derive(Debug, Clone)]
 pub struct ScenesConfig {
-    /// Least score of a detection, the same for each class; `None` for those of the detector.
-    pub threshold: Option<f32>,
+    /// How pictures are scanned, and what counts unless thresholds are chosen.
+    pub detector: ScanAnalysisSettings,
+    /// How densely `layer4` looks.
+    pub resolution: Resolution,
     /// Whether thresholds are chosen.
     pub protocol: Protocol,
     /// Shorter side, in pixels of the picture, below which a face is ignored.
@@ -70,8 +72,8 @@ impl EvaluateConfig {
                 ))
                 .into());
             }
-            refuse_scenes(&args.scenes)?;
-            if let Some(option) = first_given(&args.boxes) {
+            refuse_scenes(&args.scenes, &args.scan)?;
+            if let Some(option) = first_given(&args.boxes).or(first_shared(&args.boxes)) {
                 return Err(UsageError(format!(
                     "{option} is for annotated boxes, but {data} has no images/ and annotations/; leave it out"
                 ))
@@ -89,7 +91,7 @@ impl EvaluateConfig {
         if args.scenes.scenes {
             return Ok(Self::Scenes(ScenesConfig::new(args, loader_threads)?));
         }
-        refuse_scenes(&args.scenes)?;
+        refuse_scenes(&args.scenes, &args.scan)?;
         if let Some(other) = args.boxes.tune_on.as_deref().filter(|other| is_same(other, &args.data)) {
             return Err(UsageError(format!(
                 "--tune-on {}: thresholds are chosen on other pictures than those evaluated; give another folder",
@@ -127,16 +129,12 @@ impl BoxesConfig {
 
 impl ScenesConfig {
     fn new(args: &EvaluateArgs, loader_threads: usize) -> Result<Self, UsageError> {
-        let threshold = match args.boxes.explanation.threshold {
-            None => None,
-            Some(Threshold::Share(score)) => Some(score),
-            Some(Threshold::Otsu) => {
-                return Err(UsageError("--threshold otsu: --scenes needs a number between 0 and 1".to_owned()));
-            }
-        };
-        if let Some(option) = first_given(&args.boxes).filter(|option| *option != THRESHOLD) {
+        if let Some(option) = first_given(&args.boxes) {
             return Err(UsageError(format!("{option} compares methods of explanation, not scenes; leave it out")));
         }
+        let Some(detector) = scan_settings(&args.scan, &args.boxes.explanation)? else {
+            return Err(UsageError("--scan whole: --scenes measures scans; give a size, or leave it out".to_owned()));
+        };
         let ScenesArgs { tune_first, folds, .. } = args.scenes;
         let protocol = match (tune_first, folds) {
             (Some(first), _) => Protocol::First(first),
@@ -144,7 +142,8 @@ impl ScenesConfig {
             (None, None) => Protocol::Given,
         };
         Ok(Self {
-            threshold,
+            detector,
+            resolution: args.boxes.resolution.map_or(Resolution::Native, Into::into),
             protocol,
             min_size: args.scenes.min_size.unwrap_or(MIN_SIZE_PX),
             face_free: args.scenes.face_free.clone(),
@@ -154,12 +153,15 @@ impl ScenesConfig {
 }
 
 /// Options for scenes are mistakes without `--scenes`.
-fn refuse_scenes(args: &ScenesArgs) -> Result<(), UsageError> {
+fn refuse_scenes(args: &ScenesArgs, scan: &ScanArgs) -> Result<(), UsageError> {
     let given = [
         ("--min-size", args.min_size.is_some()),
         ("--face-free", args.face_free.is_some()),
         ("--tune-first", args.tune_first.is_some()),
         ("--folds", args.folds.is_some()),
+        ("--scan", scan.scan.is_some()),
+        ("--min-face", scan.min_face.is_some()),
+        ("--scan-map", scan.scan_map.is_some()),
     ];
     match given.into_iter().find(|(_, is_given)| *is_given) {
         Some((option, _)) => Err(UsageError(format!("{option} is for scenes; give --scenes, or leave it out"))),
@@ -167,19 +169,26 @@ fn refuse_scenes(args: &ScenesArgs) -> Result<(), UsageError> {
     }
 }
 
-/// The first option for boxes that is given, the one that scenes share last.
+/// The first option that is given of those for annotated boxes alone.
 fn first_given(args: &BoxesArgs) -> Option<&'static str> {
     let given = [
         ("--methods", args.methods.is_some()),
-        ("--resolution", args.resolution.is_some()),
         ("--gradients", args.gradients.is_some()),
         ("--curve-steps", args.curve_steps.is_some()),
         ("--tune-on", args.tune_on.is_some()),
-        ("--components", args.explanation.components.is_some()),
         ("--layer", args.explanation.layer.is_some()),
         ("--class-weights", args.explanation.class_weights.is_some()),
+    ];
+    given.into_iter().find_map(|(option, is_given)| is_given.then_some(option))
+}
+
+/// The first option that is given of those that annotated boxes and scenes share.
+fn first_shared(args: &BoxesArgs) -> Option<&'static str> {
+    let given = [
+        ("--resolution", args.resolution.is_some()),
+        ("--components", args.explanation.components.is_some()),
         ("--centred", args.explanation.centred),
-        (THRESHOLD, args.explanation.threshold.is_some()),
+        ("--threshold", args.explanation.threshold.is_some()),
     ];
     given.into_iter().find_map(|(option, is_given)| is_given.then_some(option))
 }

@@ -26,7 +26,7 @@ pub struct FigureOf {
 ///
 /// When an option is given that does not go with it.
 pub fn scan(args: &ExplainArgs) -> Result<Option<ScanAnalysisSettings>, UsageError> {
-    let asked = ScanArgs { scan: Some(args.scan.unwrap_or(ScanArg::Whole)), min_face: None };
+    let asked = ScanArgs { scan: Some(args.scan.unwrap_or(ScanArg::Whole)), min_face: None, scan_map: None };
     let settings = scan_settings(&asked, &args.explanation)?;
     match settings {
         Some(_) => refuse_with_scan(&[

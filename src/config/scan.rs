@@ -21,8 +21,13 @@ pub fn scan_settings(
             "--min-face chooses the size of the scan, and so does --scan {choice}; give one"
         )));
     }
-    let mut scan = ScanSettings { min_face: args.min_face, centred: explanation.centred, ..ScanSettings::default() };
+    let map = args.scan_map.map_or(ScanSettings::default().map, Into::into);
+    let mut scan =
+        ScanSettings { map, min_face: args.min_face, centred: explanation.centred, ..ScanSettings::default() };
     match choice {
+        ScanArg::Whole if args.scan_map.is_some() => {
+            return Err(UsageError("--scan-map is for scans; leave it out, or --scan whole".to_owned()));
+        }
         ScanArg::Whole => return Ok(None),
         ScanArg::Pixels(short_side) => scan.short_side = short_side,
         ScanArg::Auto => {}

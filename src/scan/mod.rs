@@ -9,6 +9,7 @@
 //! posterior says what is at a place, HayCAM where it ends: a posterior's region is as large as the receptive field. Maps
 //! are absolute: nothing is stretched to the hottest place of a frame, so that a frame without faces has cold maps.
 
+pub mod extent;
 pub mod maps;
 pub mod regions;
 pub mod settings;
@@ -140,7 +141,7 @@ impl Scanner {
         for (label, map) in maps.iter().enumerate().filter(|(label, _)| Some(*label) != self.background) {
             let regions = regions::find(&enlarge(map, cells.0, cells.1), &self.settings);
             found.extend(regions.into_iter().map(|Region { rect, peak, score }| {
-                let rect = rect.scaled((cells.1 as u32, cells.0 as u32), picture.dimensions());
+                let rect = self.settings.extent_of_faces.face(rect, CELL_PX, (width, height), picture.dimensions());
                 let peak = (peak.0 * layer4.grid.0 / cells.0, peak.1 * layer4.grid.1 / cells.1);
                 (Detection { rect, score, label }, peak)
             }));

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::extent::Extent;
 use crate::explain::haycam::PAPER_COMPONENTS;
 use crate::labels::{MASK, NO_MASK};
 use crate::pca::Components;
@@ -25,6 +26,8 @@ pub const OTHER_THRESHOLD: f32 = 0.3;
 const SATURATION: f32 = 8.0;
 /// Share of a region's peak down to which it reaches.
 const EXTENT: f32 = 0.4;
+/// How the regions of the shipped model relate to faces.
+const EXTENT_OF_FACES: Extent = Extent { blur: 65.0, across: 0.4, down: 0.3, lower: 0.1 };
 /// Share of the lower of two peaks by which the map must fall between them for two faces.
 const PROMINENCE: f32 = 0.3;
 /// Score below which nothing is reported, whatever the threshold.
@@ -47,6 +50,8 @@ pub struct ScanSettings {
     pub saturation: f32,
     /// Share of a region's peak down to which it reaches, in [0, 1].
     pub extent: f32,
+    /// What regions say of the boxes of faces.
+    pub extent_of_faces: Extent,
     /// Share of the lower of two peaks by which the map must fall between them for two regions, in [0, 1].
     pub prominence: f32,
     /// Lowest score that is reported, in (0, 1).
@@ -84,6 +89,7 @@ impl Default for ScanSettings {
             centred: false,
             saturation: SATURATION,
             extent: EXTENT,
+            extent_of_faces: EXTENT_OF_FACES,
             prominence: PROMINENCE,
             floor: FLOOR,
         }

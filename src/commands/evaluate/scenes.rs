@@ -5,8 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{report_folder, warn_of, watched};
-use crate::analyse::{Analyser, AnalysisSettings};
-use crate::boxes::default_threshold;
+use crate::analyse::ScanAnalysisSettings;
 use crate::cli::EvaluateArgs;
 use crate::config::evaluate::ScenesConfig;
 use crate::dataset::voc::VocDataset;
@@ -15,9 +14,9 @@ use crate::evaluate::scenes::summary::Summary;
 use crate::evaluate::scenes::tuning::Tuning;
 use crate::evaluate::scenes::{self, Detect, Settings};
 use crate::exit_code::ExitCode;
-use crate::explain::{Method, MethodSettings};
 use crate::model::engine::Engine;
-use crate::model::resnet::Resolution;
+use crate::scan::Scanner;
+use crate::scan::settings::default_threshold;
 use crate::shutdown::Shutdown;
 
 /// A detector and what a report says of it.
@@ -40,22 +39,18 @@ pub(super) fn run(
     let read = VocDataset::subfolders(&args.data).into_iter().chain(config.face_free.clone());
     let folder = report_folder(args, read.collect())?;
     let classes = engine.description().classes.clone();
-    let mut detector = whole_pictures(engine);
-    let thresholds = match config.threshold {
-        Some(threshold) => vec![threshold; classes.len()],
-        None => detector.thresholds,
-    };
+    let Detector { thresholds, notes, mut detect } = scanner(engine, &config);
     let ScenesConfig { protocol, min_size, face_free, loader_threads, .. } = config;
     let settings = Settings { classes, thresholds, protocol, min_size, face_free, loader_threads };
     let evaluation = watched("evaluating", args.progress, shutdown, |observe| {
-        scenes::evaluate(&mut detector.detect, &args.data, &settings, observe)
+        scenes::evaluate(&mut detect, &args.data, &settings, observe)
     })?;
     warn_of(&evaluation.problems);
     let tuning = Tuning::new(&evaluation, &settings);
     let summary = Summary::new(&evaluation, &settings, &tuning);
     let findings = Findings {
         model,
-        detector: &detector.notes,
+        detector: &notes,
         settings: &settings,
         evaluation: &evaluation,
         tuning: &tuning,
@@ -68,13 +63,20 @@ pub(super) fn run(
     Ok(code)
 }
 
-/// Takes each picture as a whole and boxes what its map shows.
-fn whole_pictures(engine: Engine) -> Detector {
-    let (method, method_settings) = (Method::HayCamRefined, MethodSettings::default());
-    let threshold = default_threshold(method, &method_settings, Resolution::Native);
-    let thresholds = vec![0.5; engine.description().classes.len()];
-    let settings = AnalysisSettings { method, method_settings, threshold, all_boxes: true };
-    let analyser = Analyser::new(engine, settings);
-    let notes = json!({"detector": "whole pictures", "method": method.name(), "threshold": threshold.to_string()});
-    Detector { thresholds, notes, detect: Box::new(move |picture| Ok(analyser.analyse(picture)?.boxes)) }
+/// Scans each picture.
+fn scanner(engine: Engine, config: &ScenesConfig) -> Detector {
+    let ScanAnalysisSettings { scan, threshold } = config.detector;
+    let classes = engine.description().classes.iter();
+    let thresholds = classes.map(|class| threshold.unwrap_or_else(|| default_threshold(class))).collect();
+    let notes = json!({
+        "detector": "scan",
+        "short_side": scan.short_side,
+        "min_face": scan.min_face,
+        "resolution": config.resolution,
+        "map": scan.map.to_string(),
+        "components": scan.components.to_string(),
+        "centred": scan.centred,
+    });
+    let scanner = Scanner::new(engine.with_resolution(config.resolution), scan);
+    Detector { thresholds, notes, detect: Box::new(move |picture| Ok(scanner.scan(picture)?.detections)) }
 }
