@@ -14,6 +14,7 @@ use maskwatch::model::resnet::Resolution;
 use maskwatch::pca::{Components, fit, fit_truncated};
 use maskwatch::scan::maps::Head;
 use maskwatch::scan::{ScanSettings, regions};
+use maskwatch::threads;
 use tch::Device;
 
 const KEPT: Components = Components::Count(19);
@@ -29,6 +30,7 @@ fn layer4(engine: &Engine, size: (u32, u32)) -> Layer {
 }
 
 fn principal_components(criterion: &mut Criterion) {
+    threads::size_pools(None);
     let native = load();
     let atrous = load().with_resolution(Resolution::Atrous);
     let mut group = criterion.benchmark_group("principal components");

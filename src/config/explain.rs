@@ -25,7 +25,7 @@ pub struct FigureOf {
 /// # Errors
 ///
 /// When an option is given that does not go with it.
-pub fn scan(args: &ExplainArgs) -> Result<Option<ScanAnalysisSettings>, UsageError> {
+pub fn scan(args: &ExplainArgs) -> Result<Option<ScanAnalysisSettings>, ConfigError> {
     let asked = ScanArgs { scan: Some(args.scan.unwrap_or(ScanArg::Whole)), min_face: None, scan_map: None };
     let settings = scan_settings(&asked, &args.explanation)?;
     match settings {

@@ -23,13 +23,13 @@ pub const NO_MASK_THRESHOLD: f32 = 0.3;
 pub const OTHER_THRESHOLD: f32 = 0.3;
 
 /// HayCAM's map from which on a place counts as fully evident: about what it is in the middle of a face.
-const SATURATION: f32 = 8.0;
+const SATURATION: f32 = 40.0;
 /// Share of a region's peak down to which it reaches.
-const EXTENT: f32 = 0.4;
+const EXTENT: f32 = 0.6;
 /// How the regions of the shipped model relate to faces.
-const EXTENT_OF_FACES: Extent = Extent { blur: 65.0, across: 0.4, down: 0.3, lower: 0.1 };
+const EXTENT_OF_FACES: Extent = Extent { blur: 65.0, across: 0.7, down: 0.55, lower: 0.1 };
 /// Share of the lower of two peaks by which the map must fall between them for two faces.
-const PROMINENCE: f32 = 0.3;
+const PROMINENCE: f32 = 0.2;
 /// Score below which nothing is reported, whatever the threshold.
 const FLOOR: f32 = 0.05;
 
