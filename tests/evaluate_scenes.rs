@@ -336,7 +336,9 @@ fn options_that_make_no_sense_are_refused() {
     class_folders(&classes);
     let evaluate =
         |data: &Path, options: &[&str]| maskwatch(["evaluate", data.to_str().unwrap()].iter().chain(options));
-    for options in [["--min-size", "16"], ["--face-free", "x"], ["--tune-first", "3"], ["--folds", "2"]] {
+    for options in
+        [["--min-size", "16"], ["--face-free", "x"], ["--tune-first", "3"], ["--folds", "2"], ["--scan", "200"]]
+    {
         for data in [&boxes, &classes] {
             evaluate(data, &options).fails(2, &format!("{} is for scenes; give --scenes", options[0]));
         }
@@ -347,7 +349,8 @@ fn options_that_make_no_sense_are_refused() {
         evaluate(&boxes, &[&["--scenes"], &options[..]].concat()).fails(2, &message);
     }
     evaluate(&boxes, &["--scenes", "--batch-size", "4"]).fails(2, "--batch-size is for class folders");
-    evaluate(&boxes, &["--scenes", "--threshold", "otsu"]).fails(2, "--scenes needs a number");
+    evaluate(&boxes, &["--scenes", "--threshold", "otsu"]).fails(2, "--threshold otsu is for pictures seen as a whole");
+    evaluate(&boxes, &["--scenes", "--scan", "whole"]).fails(2, "--scenes measures scans");
     evaluate(&boxes, &["--scenes", "--folds", "2", "--tune-first", "3"]).code_is(2, "cannot be used with");
     evaluate(&boxes, &["--scenes", "--folds", "2", "--threshold", "0.5"]).code_is(2, "cannot be used with");
     evaluate(&boxes, &["--scenes", "--folds", "1"]).code_is(2, "1");

@@ -244,8 +244,8 @@ mod tests {
         // One cell beyond the face is close enough to see it; the next belongs to the picture it came from, then to none.
         assert_eq!((nobody[[2, 1]], nobody[[4, 3]]), (0.0, 0.0));
         assert!(nobody[[5, 3]] > 0.0 && nobody[[0, 6]] > 0.0);
-        let context = (SceneRecipe::default().context_weight / 3.0) as f32;
-        assert!((nobody[[5, 3]] - context).abs() < 1e-6, "the face's own picture reaches three such positions");
+        let context = (SceneRecipe::default().context_weight / 8.0) as f32;
+        assert!((nobody[[5, 3]] - context).abs() < 1e-6, "the face's own picture reaches eight such positions");
         let context = SceneRecipe::default().context_weight;
         assert!((f64::from(nobody.sum()) - 1.0 - context).abs() < 1e-5);
         assert_eq!(found.absent.sum(), 0.0);
