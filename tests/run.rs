@@ -134,11 +134,11 @@ fn scanned_frames_tell_how_they_were_scanned() {
     };
     let size =
         |short_side, width, height| serde_json::json!({"short_side": short_side, "width": width, "height": height});
-    assert_eq!(scan(&["--save", saved.to_str().unwrap()])["scan"], size(384, 512, 384));
+    assert_eq!(scan(&["--save", saved.to_str().unwrap()])["scan"], size(512, 672, 512));
     assert_eq!(decode_sound(&saved).len(), 2);
     assert_eq!(scan(&["--scan", "200"])["scan"], size(200, 256, 192));
     // The sample has 480 lines.
-    assert_eq!(scan(&["--min-face", "80"])["scan"], size(240, 320, 256));
+    assert_eq!(scan(&["--min-face", "80"])["scan"], size(384, 512, 384));
     assert!(scan(&["--threshold", "0.999999"])["boxes"].as_array().unwrap().len() <= 1);
 }
 

@@ -14,13 +14,13 @@ const SHORT_SIDES: (u32, u32) = (64, 2048);
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Scan")]
 pub struct ScanArgs {
-    /// Scan each frame for faces, resized so that its short side has this many pixels (64 to 2048), or auto for 384; the cost
+    /// Scan each frame for faces, resized so that its short side has this many pixels (64 to 2048), or auto for 512; the cost
     /// grows with the square. Or whole: classify each frame as one picture, in which a face must be large [default:
     /// auto]
     #[arg(long, value_name = "auto|PIXELS|whole")]
     pub scan: Option<ScanArg>,
 
-    /// Smallest face to look for, in pixels of the frame: the scan's short side is chosen so that such a face is about 40
+    /// Smallest face to look for, in pixels of the frame: the scan's short side is chosen so that such a face is about 64
     /// pixels high in it, within 96 to 1024. Half the size costs four times as much
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..))]
     pub min_face: Option<u32>,

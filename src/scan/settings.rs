@@ -9,25 +9,25 @@ use crate::pca::Components;
 
 /// Short side of the resized frame unless something else is asked for, in pixels. Of a frame of 720 lines it finds faces
 /// from about 75 pixels of height on ([`FACE_AT_SCAN`]).
-pub const SHORT_SIDE: u32 = 384;
+pub const SHORT_SIDE: u32 = 512;
 /// Height of a face in the resized frame that is found reliably, in pixels.
-pub const FACE_AT_SCAN: u32 = 40;
+pub const FACE_AT_SCAN: u32 = 64;
 /// Smallest and largest short side that the smallest face may ask for, in pixels. The cost grows with the square.
 pub const SHORT_SIDES: (u32, u32) = (96, 1024);
 
 /// Score from which a `mask` counts.
-pub const MASK_THRESHOLD: f32 = 0.3;
+pub const MASK_THRESHOLD: f32 = 0.35;
 /// Score from which a `no_mask` counts.
-pub const NO_MASK_THRESHOLD: f32 = 0.3;
+pub const NO_MASK_THRESHOLD: f32 = 0.325;
 /// Score from which any other class counts; nothing is known of such models.
 pub const OTHER_THRESHOLD: f32 = 0.3;
 
 /// HayCAM's map from which on a place counts as fully evident: about what it is in the middle of a face.
-const SATURATION: f32 = 40.0;
+const SATURATION: f32 = 70.0;
 /// Share of a region's peak down to which it reaches.
 const EXTENT: f32 = 0.6;
 /// How the regions of the shipped model relate to faces.
-const EXTENT_OF_FACES: Extent = Extent { blur: 65.0, across: 0.7, down: 0.55, lower: 0.1 };
+const EXTENT_OF_FACES: Extent = Extent { blur: 60.0, across: 0.7, down: 0.4, lower: 0.1 };
 /// Share of the lower of two peaks by which the map must fall between them for two faces.
 const PROMINENCE: f32 = 0.2;
 /// Score below which nothing is reported, whatever the threshold.
@@ -122,8 +122,8 @@ mod tests {
     fn the_smallest_face_decides_the_short_side() {
         let short_side = |min_face, size| ScanSettings { min_face, ..Default::default() }.short_side_of(size);
         assert_eq!(short_side(None, (1920, 1080)), SHORT_SIDE);
-        assert_eq!(short_side(Some(80), (1920, 1080)), 540);
-        assert_eq!(short_side(Some(80), (1080, 1920)), 540);
+        assert_eq!(short_side(Some(80), (1920, 1080)), 864);
+        assert_eq!(short_side(Some(80), (1080, 1920)), 864);
         assert_eq!(short_side(Some(1), (1920, 1080)), 1024);
         assert_eq!(short_side(Some(u32::MAX), (1920, 1080)), 96);
         assert_eq!(short_side(Some(0), (u32::MAX, u32::MAX)), 1024);
