@@ -5,14 +5,15 @@ use std::path::Path;
 use image::RgbImage;
 use image::imageops::{FilterType, overlay, resize};
 use maskwatch::capture::stills::read_image;
-use maskwatch::config::shipped_model;
+use maskwatch::config::scenes_model;
 use maskwatch::model::engine::Engine;
 use maskwatch::model::resnet::Resolution;
+use maskwatch::scan::settings::NO_MASK_THRESHOLD;
 use maskwatch::scan::{ScanSettings, Scanner};
 use tch::Device;
 
 fn scanner(settings: ScanSettings, resolution: Resolution) -> Scanner {
-    Scanner::new(Engine::load(&shipped_model(), Device::Cpu).unwrap().with_resolution(resolution), settings)
+    Scanner::new(Engine::load(&scenes_model(), Device::Cpu).unwrap().with_resolution(resolution), settings)
 }
 
 fn portrait() -> RgbImage {
@@ -48,18 +49,33 @@ fn each_of_several_faces_is_found_where_it_is() {
         overlay(&mut frame, &face, x, y);
     }
     for resolution in [Resolution::Native, Resolution::Atrous] {
-        let scan = scanner(ScanSettings::default(), resolution).scan(&frame).unwrap();
+        let scanner = scanner(ScanSettings::default(), resolution);
+        let scan = scanner.scan(&frame).unwrap();
+        let scores = scan.detections.iter().map(|found| found.score);
+        assert_eq!(
+            scores.filter(|score| *score >= NO_MASK_THRESHOLD).count(),
+            2,
+            "{resolution:?}: {:?}",
+            scan.detections
+        );
         for (x, y) in places {
             // The face is in the middle of the portrait.
             let (x, y) = (x as u32 + 160, y as u32 + 120);
             let holds = |start: u32, length: u32, place: u32| (start..start + length).contains(&place);
-            let found = scan
-                .detections
+            let found = scan.detections[..2]
                 .iter()
                 .any(|found| holds(found.rect.x, found.rect.width, x) && holds(found.rect.y, found.rect.height, y));
             assert!(found, "{resolution:?}: nothing at {x} {y} among {:?}", scan.detections);
+            assert!(scan.detections[..2].iter().all(|found| scanner.classes()[found.label] == "no_mask"));
         }
     }
+}
+
+#[test]
+fn nobody_is_found_where_nobody_is() {
+    let scanner = scanner(ScanSettings::default(), Resolution::Native);
+    let frame = RgbImage::from_fn(640, 480, |x, y| image::Rgb([(x / 4) as u8, (y / 4) as u8, ((x + y) / 8) as u8]));
+    assert!(scanner.scan(&frame).unwrap().detections.iter().all(|found| found.score < NO_MASK_THRESHOLD));
 }
 
 #[test]
