@@ -115,6 +115,19 @@ fn events_tell_how_their_maps_were_made() {
 }
 
 #[test]
+fn a_scan_of_the_sample_finds_its_faces_and_nobody_else() {
+    let events = parse_events(&maskwatch(["run", &sample_video(), "--scan", "224", "--events", "-"]).ok().stdout);
+    assert_eq!(events.len(), 240);
+    for event in &events {
+        let phase = phase_at(event["pts_ms"].as_f64().unwrap() / 1e3);
+        let labels: Vec<&str> =
+            event["boxes"].as_array().unwrap().iter().map(|found| found["label"].as_str().unwrap()).collect();
+        let expected = if phase == "background" { Vec::new() } else { vec![phase.as_str()] };
+        assert_eq!((labels, &event["label"]), (expected, &phase.as_str().into()), "{event}");
+    }
+}
+
+#[test]
 fn scanned_frames_tell_how_they_were_scanned() {
     let folder = tempfile::tempdir().unwrap();
     let saved = folder.path().join("annotated.mp4");
