@@ -16,6 +16,7 @@ use super::state::{Position, State};
 use super::{Observer, TrainError};
 use crate::dataset::{Dataset, DatasetError};
 use crate::files;
+use crate::labels::BACKGROUND;
 use crate::model::ModelError;
 use crate::model::checkpoint::{INPUT_SIZE, Initial, load_initial};
 use crate::model::engine::Engine;
@@ -200,6 +201,9 @@ fn find_places(
 ) -> Result<Places, TrainError> {
     if settings.recipe.scenes.is_none() {
         return Ok(Places::unknown());
+    }
+    if !settings.recipe.classes.iter().any(|class| class == BACKGROUND) {
+        return Err(TrainError::NoBackground);
     }
     let identity = format!("{} {fingerprint}", settings.recipe.init);
     if let Some(places) = Places::read(&settings.places(), &identity)? {

@@ -100,19 +100,12 @@ pub fn position_weights(
     };
     add(&nobody, 0.5);
     add(&surroundings, recipe.context_weight);
-    weights.expected = match by_object.first() {
-        Some((faces, _)) => faces.clone(),
-        None => nobody.clone(),
-    };
+    let everywhere = nobody.clone();
     let certainty = |&(row, column): &(usize, usize)| probabilities[[background, row, column]];
     nobody.sort_by(|one, other| certainty(one).total_cmp(&certainty(other)));
     nobody.truncate((nobody.len() as f64 * HARDEST).ceil() as usize);
-    let mut add = |positions: &[(usize, usize)], weight: f64| {
-        for &(row, column) in positions {
-            weights.present[[background, row, column]] += (weight / positions.len() as f64) as f32;
-        }
-    };
     add(&nobody, 0.5);
+    weights.expected = by_object.into_iter().next().map_or(everywhere, |(faces, _)| faces);
     weights
 }
 
