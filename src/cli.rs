@@ -161,6 +161,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Pipeline")]
     pub limit: Option<u64>,
 
+    /// Most frames, of all sources together, in one forward pass [default: 1 on a CPU, where more only add latency; 8 on a GPU]
+    #[arg(long, value_name = "FRAMES", value_parser = at_least_one, help_heading = "Pipeline")]
+    pub batch: Option<usize>,
+
     /// When to show progress; auto: if standard error is a terminal
     #[arg(long, value_enum, default_value = "auto", help_heading = "Outputs")]
     pub progress: ProgressArg,

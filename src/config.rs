@@ -58,6 +58,8 @@ pub struct RunConfig {
     pub run: RunSettings,
     /// The model file.
     pub model: PathBuf,
+    /// Most frames in one forward pass; what suits the device if `None`.
+    pub batch: Option<usize>,
     /// Where it runs.
     pub device: DeviceChoice,
     /// Threads of a forward pass on the CPU; all cores if `None`.
@@ -106,12 +108,14 @@ impl RunConfig {
                     PolicyArg::Recorded => Some(Policy::Recorded),
                 },
                 limit: args.limit,
+                batch: 1,
                 open_options: OpenOptions::default(),
             },
             model: args.model.model.clone().unwrap_or_else(|| match view {
                 View::Whole(_) => shipped_model(),
                 View::Scan(_) => scenes_model(),
             }),
+            batch: args.batch,
             device: args.model.device,
             threads: args.model.threads,
             resolution: args.resolution.into(),

@@ -36,6 +36,7 @@ pub mod progress;
 pub mod scan;
 pub mod shutdown;
 pub mod sinks;
+pub mod stats;
 pub mod stopwatch;
 pub mod telemetry;
 pub mod threads;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// From the bottom of the program to its top.
-const ORDER: [&str; 28] = [
+const ORDER: [&str; 29] = [
     "exit_code",
     "files",
     "shutdown",
@@ -23,6 +23,7 @@ const ORDER: [&str; 28] = [
     "plot",
     "train",
     "evaluate",
+    "stats",
     "sinks",
     "pipeline",
     "cli",

@@ -17,6 +17,7 @@ use maskwatch::pipeline::summary::Summary;
 use maskwatch::pipeline::{NamedSource, Observer, Problem, RunSettings, run};
 use maskwatch::shutdown::Shutdown;
 use maskwatch::sinks::{Finding, Sink, SinkError, SourceContext, Written};
+use maskwatch::stats::RunStats;
 
 struct Silent;
 
@@ -36,8 +37,8 @@ struct Fragile {
 }
 
 impl Sink for Fragile {
-    fn wants_picture(&self) -> bool {
-        false
+    fn name(&self) -> &'static str {
+        "fragile"
     }
 
     fn open(&mut self, source: SourceContext) -> Result<(), SinkError> {
@@ -45,7 +46,7 @@ impl Sink for Fragile {
         Ok(())
     }
 
-    fn write(&mut self, finding: &Finding) -> Result<(), SinkError> {
+    fn write(&mut self, finding: &Arc<Finding>) -> Result<(), SinkError> {
         self.seen += 1;
         if self.seen > self.breaks_after {
             assert!(!self.panics, "broken on purpose");
@@ -73,6 +74,7 @@ fn run_with(policy: Policy, limit: u64, sinks: Vec<Box<dyn Sink>>) -> Summary {
         }],
         policy: Some(policy),
         limit: Some(limit),
+        batch: 1,
         open_options: OpenOptions::default(),
     };
     let analysis = AnalysisSettings {
@@ -83,7 +85,8 @@ fn run_with(policy: Policy, limit: u64, sinks: Vec<Box<dyn Sink>>) -> Summary {
     };
     let engine = Engine::load(&shipped_model(), tch::Device::Cpu).unwrap();
     let analyser = Analyser::new(engine, analysis);
-    run(&settings, analyser, Annotator::new().unwrap(), sinks, &mut Silent, &Shutdown::default())
+    let stats = Arc::new(RunStats::new(["sample".to_owned()]));
+    run(&settings, analyser, Annotator::new().unwrap(), sinks, &stats, &mut Silent, &Shutdown::default())
 }
 
 fn fragile(breaks_after: u64, panics: bool) -> (Box<dyn Sink>, Arc<Mutex<Vec<String>>>) {
@@ -120,7 +123,7 @@ fn a_stage_that_panics_is_named_and_the_rest_ends() {
         let (broken, _) = fragile(0, true);
         let summary = run_with(policy, 30, vec![broken]);
         let [Problem::Panic { stage, message }] = &summary.problems[..] else { panic!("{:?}", summary.problems) };
-        assert_eq!(stage, "output");
+        assert_eq!(stage, "fragile");
         assert!(message.contains("broken on purpose"), "{message}");
         assert_eq!(summary.exit_code(), ExitCode::Failed);
     }

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::analyse::Analyser;
 use crate::capture::{SourceInfo, SourceSpec};
@@ -17,6 +18,7 @@ use crate::progress::Progress;
 use crate::shutdown::Shutdown;
 use crate::sinks::Sink;
 use crate::sinks::events::Events;
+use crate::stats::RunStats;
 use crate::threads;
 
 /// Runs until the sources end or the user stops it.
@@ -25,9 +27,10 @@ use crate::threads;
 ///
 /// When the command line cannot be carried out; what goes wrong later is logged, and shows in the exit code.
 pub fn run(args: &RunArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
-    let config = RunConfig::new(args)?;
+    let mut config = RunConfig::new(args)?;
     threads::size_pools(config.threads);
     let device = device::resolve(config.device)?;
+    config.run.batch = config.batch.unwrap_or_else(|| device::suitable_batch(device));
     let engine = Engine::load(&config.model, device)?.with_resolution(config.resolution);
     let analyser = Analyser::new(engine, config.view);
     let annotator = Annotator::new()?;
@@ -43,7 +46,8 @@ pub fn run(args: &RunArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     tracing::info!("{} on {}", config.model.display(), device::name(device));
 
     let mut display = Display::new(args.progress, &config.run);
-    let summary = pipeline::run(&config.run, analyser, annotator, sinks, &mut display, shutdown);
+    let stats = Arc::new(RunStats::new(config.run.sources.iter().map(|source| source.name.clone())));
+    let summary = pipeline::run(&config.run, analyser, annotator, sinks, &stats, &mut display, shutdown);
     drop(display);
     let to_stdout = config.events.as_deref().is_some_and(|path| path == "-");
     if to_stdout {

@@ -1,20 +1,26 @@
 //! The only place that joins stages: threads, channels, the order in which they end, what came of it.
 //!
 //! ```text
-//! capture (a thread a live source, one for all recorded) ─► inference ─► output (draw, sinks)
+//! capture (a thread a live source, one for all recorded) ─► inference ─► findings ─► sinks (a thread each)
 //! ```
 //!
-//! Data flows one way. [`feed`] holds the two policies of the channels between capture and inference, [`stages`] what
-//! the threads do, [`summary`] the account. A stage that ends drops its ends of the channels, which ends its neighbours
-//! after they have used up what is under way.
+//! Data flows one way. [`feed`] holds the two policies of the channels between capture and inference, [`delivery`] those
+//! between the findings and each sink; [`stages`], [`inference`] and [`findings`] are what the threads do, [`threads`] how
+//! they end, [`summary`] is the account. A stage that ends drops its ends of the channels, which ends its neighbours after
+//! they have used up what is under way.
 
+mod delivery;
 pub mod feed;
+mod findings;
+mod inference;
+mod report;
 mod stages;
 pub mod summary;
+mod threads;
 
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::thread::{Scope, ScopedJoinHandle};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam_channel::bounded;
@@ -26,11 +32,18 @@ use crate::exit_code::ExitCode;
 use crate::explain::ExplainError;
 use crate::shutdown::Shutdown;
 use crate::sinks::{Sink, SinkError};
+use crate::stats::{DropStage, RunStats};
+use delivery::{Driver, delivery};
 use feed::{Feed, feed};
-use summary::Summary;
+use findings::Findings;
+use report::Ending;
+use summary::{StageTimes, Summary};
+use threads::Threads;
 
 /// Frames that may wait between two stages.
 const QUEUE: usize = 4;
+/// Reports that may wait for the thread that started the run.
+const REPORTS: usize = 64;
 
 /// A source under a name that no other source of the run has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +63,8 @@ pub struct RunSettings {
     pub policy: Option<Policy>,
     /// Frames to take from each source.
     pub limit: Option<u64>,
+    /// Most frames in one forward pass, at least 1.
+    pub batch: usize,
     /// Time-outs of network streams.
     pub open_options: OpenOptions,
 }
@@ -93,6 +108,12 @@ pub enum Problem {
         /// What the system said.
         error: std::io::Error,
     },
+    /// A stage went on after the end.
+    #[error("the {stage} stage did not finish within {} s after the end was asked for: given up", delivery::DRAIN.as_secs_f64())]
+    Stuck {
+        /// Name of the stage.
+        stage: String,
+    },
     /// A stage panicked.
     #[error("the {stage} stage failed: {message}; this is a defect of maskwatch, please report it")]
     Panic {
@@ -104,10 +125,6 @@ pub enum Problem {
 }
 
 impl Problem {
-    fn panic(stage: &str, panic: &(dyn Any + Send)) -> Self {
-        Self::Panic { stage: stage.to_owned(), message: panic_message(panic) }
-    }
-
     /// The exit code that it alone would cause.
     pub fn exit_code(&self) -> ExitCode {
         match self {
@@ -117,7 +134,8 @@ impl Problem {
     }
 }
 
-/// Runs sources through the pipeline until they end or `shutdown` is requested.
+/// Runs sources through the pipeline until they end or `shutdown` is requested. Must be called from the main thread if one
+/// of the sinks is a window.
 ///
 /// Never fails as a whole: what went wrong is in the summary, beside what was done all the same.
 pub fn run(
@@ -125,11 +143,12 @@ pub fn run(
     analyser: Analyser,
     annotator: Annotator,
     sinks: Vec<Box<dyn Sink>>,
+    stats: &Arc<RunStats>,
     observer: &mut dyn Observer,
     shutdown: &Shutdown,
 ) -> Summary {
     let started = Instant::now();
-    let classes = analyser.classes().to_vec();
+    let classes: Arc<[String]> = analyser.classes().into();
     // What ends by itself is played one after another; what may never end has a thread of its own.
     let (endless, ending): (Vec<_>, Vec<_>) =
         settings.sources.iter().enumerate().partition(|(_, source)| source.spec.policy() == Policy::Live);
@@ -142,35 +161,68 @@ pub fn run(
     };
 
     std::thread::scope(|scope| {
-        let mut threads = Threads { scope, shutdown, handles: Vec::new(), problems: Vec::new() };
+        let (reports, from_stages) = bounded(REPORTS);
+        let mut threads = Threads::new(scope, reports.clone(), shutdown);
         let mut feeds = Vec::new();
+        let mut sources_of_feeds = Vec::new();
         if !ending.is_empty() {
             let places = if settings.policy == Some(Policy::Live) { 1 } else { QUEUE };
             let (sender, feed) = feed(places, shutdown);
             feeds.push(feed);
-            threads.spawn("capture".to_owned(), move || stages::capture(&ending, &sender, capture));
+            sources_of_feeds.push(ending[0].0);
+            threads.spawn("capture".to_owned(), move || Ending::Stage(stages::capture(&ending, &sender, capture)));
         }
         for source in endless {
             let (sender, feed) = feed(1, shutdown);
             feeds.push(feed);
+            sources_of_feeds.push(source.0);
             let name = format!("capture-{}", source.1.name);
-            threads.spawn(name, move || stages::capture(&[source], &sender, capture));
+            threads.spawn(name, move || Ending::Stage(stages::capture(&[source], &sender, capture)));
         }
-        let dropped: Vec<_> = feeds.iter().map(Feed::dropped).collect();
-        let (to_output, from_inference) = bounded(QUEUE);
-        threads.spawn("inference".to_owned(), move || stages::infer(&feeds, &analyser, &to_output, shutdown));
+        let replaced: Vec<_> = feeds.iter().map(Feed::dropped).collect();
 
-        // The output stage runs here: windows belong to the thread that drives them, and on some systems to the main one.
-        let mut output = stages::Output::new(classes, annotator, sinks, observer, shutdown);
-        let panic = catch_unwind(AssertUnwindSafe(|| output.consume(&from_inference))).err();
-        drop(from_inference);
-        // Nothing comes any more, also where a stage in between has failed: capture need not go on.
-        shutdown.request();
+        let mut deliveries = Vec::with_capacity(sinks.len());
+        let mut on_main_thread = None;
+        for sink in sinks {
+            let (delivery, inbox) = delivery(sink.name());
+            let name = sink.name().to_owned();
+            let driver = Driver::new(sink, inbox, reports.clone(), Arc::clone(stats), shutdown.clone());
+            deliveries.push(delivery);
+            if driver.needs_main_thread() {
+                on_main_thread = Some(driver);
+            } else {
+                threads.spawn_detached(name, move || Ending::Sink(driver.run()));
+            }
+        }
+        let (to_findings, from_inference) = bounded(QUEUE);
+        let batch = settings.batch;
+        threads.spawn("inference".to_owned(), move || {
+            Ending::Stage(inference::infer(&feeds, &analyser, batch, &to_findings, shutdown))
+        });
+        let findings = Findings {
+            classes,
+            annotator: Arc::new(annotator),
+            deliveries,
+            reports,
+            stats: Arc::clone(stats),
+            shutdown: shutdown.clone(),
+            policy: settings.policy,
+            sources: BTreeMap::new(),
+            times: StageTimes::default(),
+        };
+        threads.spawn("findings".to_owned(), move || Ending::Findings(findings.run(&from_inference)));
 
-        let mut problems = threads.join();
-        problems.extend(panic.map(|panic| Problem::panic("output", &*panic)));
-        let dropped = dropped.iter().map(|count| count.load(std::sync::atomic::Ordering::Relaxed)).sum();
-        output.finish(problems, dropped, shutdown.was_signalled(), started.elapsed())
+        let mut summary = threads.serve(from_stages, on_main_thread, observer);
+        for (source, count) in sources_of_feeds.into_iter().zip(replaced) {
+            let count = count.load(std::sync::atomic::Ordering::Relaxed);
+            if count > 0 {
+                stats.dropped(source, DropStage::Replaced, count);
+            }
+        }
+        summary.stats = stats.snapshot();
+        summary.elapsed = started.elapsed();
+        summary.interrupted = shutdown.was_signalled();
+        summary
     })
 }
 
@@ -178,36 +230,4 @@ pub fn run(
 pub fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
-}
-
-/// The threads of a run.
-struct Threads<'scope, 'env> {
-    scope: &'scope Scope<'scope, 'env>,
-    shutdown: &'scope Shutdown,
-    handles: Vec<(String, ScopedJoinHandle<'scope, Option<Problem>>)>,
-    problems: Vec<Problem>,
-}
-
-impl<'scope> Threads<'scope, '_> {
-    fn spawn(&mut self, stage: String, work: impl FnOnce() -> Option<Problem> + Send + 'scope) {
-        match std::thread::Builder::new().name(stage.clone()).spawn_scoped(self.scope, work) {
-            Ok(handle) => self.handles.push((stage, handle)),
-            Err(error) => {
-                self.shutdown.request();
-                self.problems.push(Problem::Thread { stage, error });
-            }
-        }
-    }
-
-    /// Waits for all threads, in the order in which they were started, and gives what went wrong in them.
-    fn join(self) -> Vec<Problem> {
-        let mut problems = self.problems;
-        for (stage, handle) in self.handles {
-            match handle.join() {
-                Ok(problem) => problems.extend(problem),
-                Err(panic) => problems.push(Problem::panic(&stage, &*panic)),
-            }
-        }
-        problems
-    }
 }

@@ -1,20 +1,14 @@
-//! What each thread does.
+//! What capture threads do, and what passes between the stages.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Select, Sender};
-
-use super::feed::{Closed, Feed, FeedSender};
-use super::summary::{SourceSummary, StageTimes, Summary};
-use super::{NamedSource, Observer, Problem};
-use crate::analyse::{Analyser, Analysis};
+use super::feed::{Closed, FeedSender};
+use super::{NamedSource, Problem};
+use crate::analyse::Analysis;
 use crate::capture::{CaptureError, OpenOptions, Policy, SourceInfo};
-use crate::draw::Annotator;
 use crate::frame::Frame;
 use crate::shutdown::Shutdown;
-use crate::sinks::{Finding, Sink, SinkError, SourceContext};
 
 /// A source of a run: its place in the order that the user gave, and what it is.
 pub(super) type NumberedSource<'a> = (usize, &'a NamedSource);
@@ -25,7 +19,7 @@ pub(super) enum Captured {
     Closed { source: usize, error: Option<CaptureError> },
 }
 
-/// From inference to output.
+/// From inference to the findings.
 pub(super) enum Analysed {
     Frame { source: usize, info: Arc<SourceInfo>, frame: Box<Frame>, analysis: Box<Analysis> },
     Closed { source: usize, error: Option<CaptureError> },
@@ -104,186 +98,4 @@ fn capture_one(
         }
     }
     Ok(Ok(()))
-}
-
-/// Analyses what the feeds deliver, whichever is ready, until all have ended.
-pub(super) fn infer(
-    feeds: &[Feed<Captured>],
-    analyser: &Analyser,
-    output: &Sender<Analysed>,
-    shutdown: &Shutdown,
-) -> Option<Problem> {
-    let mut select = Select::new();
-    for feed in feeds {
-        select.recv(&feed.receiver);
-    }
-    let mut open = feeds.len();
-    while open > 0 {
-        let ready = select.select();
-        let index = ready.index();
-        let message = match ready.recv(&feeds[index].receiver) {
-            Err(_) => {
-                select.remove(index);
-                open -= 1;
-                continue;
-            }
-            Ok(Captured::Closed { source, error }) => Analysed::Closed { source, error },
-            Ok(Captured::Frame { source, info, frame }) => match analyser.analyse(&frame.image) {
-                Ok(analysis) => Analysed::Frame { source, info, frame, analysis: Box::new(analysis) },
-                Err(error) => {
-                    // A network that fails on one frame fails on the next.
-                    shutdown.request();
-                    return Some(Problem::Analyse { origin: info.name.clone(), frame: frame.index, error });
-                }
-            },
-        };
-        if output.send(message).is_err() {
-            break;
-        }
-    }
-    None
-}
-
-/// Draws findings and hands them to the sinks.
-pub(super) struct Output<'a> {
-    classes: Vec<String>,
-    sinks: Vec<Box<dyn Sink>>,
-    annotator: Annotator,
-    observer: &'a mut dyn Observer,
-    shutdown: &'a Shutdown,
-    had_sinks: bool,
-    problems: Vec<Problem>,
-    sources: BTreeMap<usize, SourceSummary>,
-    times: StageTimes,
-    summary: Summary,
-}
-
-impl<'a> Output<'a> {
-    pub(super) fn new(
-        classes: Vec<String>,
-        annotator: Annotator,
-        sinks: Vec<Box<dyn Sink>>,
-        observer: &'a mut dyn Observer,
-        shutdown: &'a Shutdown,
-    ) -> Self {
-        Self {
-            had_sinks: !sinks.is_empty(),
-            classes,
-            sinks,
-            annotator,
-            observer,
-            shutdown,
-            problems: Vec::new(),
-            sources: BTreeMap::new(),
-            times: StageTimes::default(),
-            summary: Summary::default(),
-        }
-    }
-
-    /// Takes findings until inference ends.
-    pub(super) fn consume(&mut self, findings: &Receiver<Analysed>) {
-        for finding in findings {
-            match finding {
-                Analysed::Frame { source, info, frame, analysis } => self.frame(source, &info, *frame, &analysis),
-                Analysed::Closed { source, error } => self.close(source, error),
-            }
-        }
-    }
-
-    fn frame(&mut self, source: usize, info: &Arc<SourceInfo>, mut frame: Frame, analysis: &Analysis) {
-        if !self.sources.contains_key(&source) {
-            // What a camera declares and what it delivers may differ.
-            let (width, height) = frame.image.dimensions();
-            let info = &Arc::new(SourceInfo { width, height, ..SourceInfo::clone(info) });
-            self.observer.opened(source, info);
-            self.sources.insert(source, SourceSummary::new(info));
-            self.each_sink(|sink| sink.open(SourceContext { source, info }));
-        }
-        let drawing = Instant::now();
-        if self.sinks.iter().any(|sink| sink.wants_picture()) {
-            self.annotator.annotate(&mut frame.image, analysis, &self.classes);
-        }
-        let writing = Instant::now();
-        let classes = std::mem::take(&mut self.classes);
-        let finding = Finding { source, frame: &frame, analysis, classes: &classes };
-        self.each_sink(|sink| sink.write(&finding));
-        self.classes = classes;
-        let done = Instant::now();
-        self.times.add(&frame, analysis, writing - drawing, done - writing);
-
-        let label = &self.classes[analysis.label];
-        if let Some(summary) = self.sources.get_mut(&source) {
-            summary.count(label);
-            self.observer.frame(source, summary.frames);
-        }
-        if self.sinks.iter().any(|sink| sink.wants_to_stop()) {
-            self.shutdown.request();
-        }
-    }
-
-    fn close(&mut self, source: usize, error: Option<CaptureError>) {
-        self.each_sink(|sink| sink.close(source));
-        self.observer.closed(source);
-        if let Some(error) = error {
-            self.report(error.into());
-        }
-    }
-
-    /// Does something with each sink; one that cannot go on is given up, the others go on. When the last one is gone,
-    /// there is nothing left to run for.
-    fn each_sink(&mut self, mut act: impl FnMut(&mut dyn Sink) -> Result<(), SinkError>) {
-        let mut failed = Vec::new();
-        let written = &mut self.summary.written;
-        self.sinks.retain_mut(|sink| match act(&mut **sink) {
-            Ok(()) => true,
-            Err(error) => {
-                let goes_on = !error.ends_sink();
-                if !goes_on {
-                    written.extend(sink.written());
-                }
-                failed.push(error);
-                goes_on
-            }
-        });
-        for error in failed {
-            self.report(error.into());
-        }
-        if self.had_sinks && self.sinks.is_empty() {
-            self.shutdown.request();
-        }
-    }
-
-    fn report(&mut self, problem: Problem) {
-        self.observer.problem(&problem);
-        self.problems.push(problem);
-    }
-
-    /// Completes all files and gives the account.
-    pub(super) fn finish(
-        mut self,
-        from_stages: Vec<Problem>,
-        dropped: u64,
-        interrupted: bool,
-        elapsed: Duration,
-    ) -> Summary {
-        let open: Vec<usize> = self.sources.keys().copied().collect();
-        for source in open {
-            self.each_sink(|sink| sink.close(source));
-        }
-        for sink in &self.sinks {
-            self.summary.written.extend(sink.written());
-        }
-        for problem in from_stages {
-            self.report(problem);
-        }
-        Summary {
-            sources: self.sources.into_values().collect(),
-            times: self.times,
-            elapsed,
-            dropped,
-            interrupted,
-            problems: self.problems,
-            ..self.summary
-        }
-    }
 }

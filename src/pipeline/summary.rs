@@ -5,40 +5,31 @@ use std::fmt;
 use std::time::Duration;
 
 use super::Problem;
+use super::report::SinkTimes;
 use crate::analyse::Analysis;
-use crate::capture::SourceInfo;
 use crate::exit_code::ExitCode;
 use crate::frame::Frame;
 use crate::sinks::Written;
+use crate::stats::{RunSnapshot, SourceSnapshot};
+
+/// Most sources that are listed one by one.
+const MOST_LISTED: usize = 8;
 
 /// What came of a run.
 #[derive(Debug, Default)]
 pub struct Summary {
-    /// Sources that delivered frames, in the order that the user gave.
-    pub sources: Vec<SourceSummary>,
+    /// What each source delivered, what was lost, how old results were.
+    pub stats: RunSnapshot,
     /// Where the time went.
     pub times: StageTimes,
     /// From start to end.
     pub elapsed: Duration,
-    /// Frames that live sources delivered and nobody could take in time.
-    pub dropped: u64,
     /// Files that were completed.
     pub written: Vec<Written>,
     /// Whether a signal ended the run before its sources did.
     pub interrupted: bool,
     /// What went wrong.
     pub problems: Vec<Problem>,
-}
-
-/// One source of a run.
-#[derive(Debug)]
-pub struct SourceSummary {
-    /// Its name.
-    pub name: String,
-    /// Frames that went through all stages.
-    pub frames: u64,
-    /// Frames by label.
-    pub by_label: BTreeMap<String, u64>,
 }
 
 /// Time spent by stage, summed over frames. Stages overlap, so the sum exceeds the elapsed time.
@@ -56,30 +47,32 @@ pub struct StageTimes {
     pub boxes: Duration,
     /// Drawing.
     pub draw: Duration,
-    /// Handing frames to the sinks, waiting for a slow one included.
+    /// What the sinks do with frames; they work side by side.
     pub write: Duration,
 }
 
-impl SourceSummary {
-    pub(super) fn new(info: &SourceInfo) -> Self {
-        Self { name: info.name.clone(), frames: 0, by_label: BTreeMap::new() }
-    }
-
-    pub(super) fn count(&mut self, label: &str) {
-        self.frames += 1;
-        *self.by_label.entry(label.to_owned()).or_default() += 1;
-    }
-}
-
 impl StageTimes {
-    pub(super) fn add(&mut self, frame: &Frame, analysis: &Analysis, draw: Duration, write: Duration) {
+    pub(super) fn add(&mut self, frame: &Frame, analysis: &Analysis) {
         self.decode += frame.decode_time;
         self.prepare += analysis.times.prepare;
         self.infer += analysis.times.infer;
         self.explain += analysis.times.explain;
         self.boxes += analysis.times.boxes;
-        self.draw += draw;
-        self.write += write;
+    }
+
+    pub(super) fn add_sink(&mut self, times: SinkTimes) {
+        self.draw += times.draw;
+        self.write += times.write;
+    }
+
+    pub(super) fn add_all(&mut self, others: &Self) {
+        self.decode += others.decode;
+        self.prepare += others.prepare;
+        self.infer += others.infer;
+        self.explain += others.explain;
+        self.boxes += others.boxes;
+        self.draw += others.draw;
+        self.write += others.write;
     }
 
     fn named(&self) -> [(&'static str, Duration); 7] {
@@ -98,7 +91,7 @@ impl StageTimes {
 impl Summary {
     /// Frames of all sources.
     pub fn frames(&self) -> u64 {
-        self.sources.iter().map(|source| source.frames).sum()
+        self.stats.frames()
     }
 
     /// What the process should tell its caller: failures weigh more than bad inputs, and these more than an interruption.
@@ -120,22 +113,26 @@ impl fmt::Display for Summary {
         let seconds = self.elapsed.as_secs_f64();
         let unit = if frames == 1 { "frame" } else { "frames" };
         write!(f, "{frames} {unit} in {seconds:.1} s, {:.1} frames/s", frames as f64 / seconds.max(1e-9))?;
-        if self.dropped > 0 {
-            write!(f, ", {} dropped", self.dropped)?;
+        if self.stats.dropped() > 0 {
+            write!(f, ", {} dropped", self.stats.dropped())?;
         }
         writeln!(f)?;
-        let widest = self.sources.iter().map(|source| source.name.chars().count()).max().unwrap_or(0);
+        let sources: Vec<&SourceSnapshot> = self.stats.sources.iter().filter(|source| source.frames > 0).collect();
+        let widest = sources.iter().map(|source| source.source.chars().count()).max().unwrap_or(0);
         // A folder of images has as many sources as images: then the sum tells more than the list.
-        if self.sources.len() > 8 {
-            let mut all = BTreeMap::<&str, u64>::new();
-            for (label, count) in self.sources.iter().flat_map(|source| &source.by_label) {
-                *all.entry(label).or_default() += count;
+        if sources.len() > MOST_LISTED {
+            let mut all = BTreeMap::<String, u64>::new();
+            for (label, count) in sources.iter().flat_map(|source| &source.labels) {
+                *all.entry(label.clone()).or_default() += count;
             }
-            writeln!(f, "  {} sources: {}", self.sources.len(), counts(all))?;
+            writeln!(f, "  {} sources: {}", sources.len(), counts(&all))?;
         } else {
-            for source in &self.sources {
-                let by_label = source.by_label.iter().map(|(label, &count)| (label.as_str(), count));
-                writeln!(f, "  {:widest$}  {}", source.name, counts(by_label))?;
+            for source in sources {
+                write!(f, "  {:widest$}  {}", source.source, counts(&source.labels))?;
+                if !source.dropped.is_empty() {
+                    write!(f, "; dropped: {}", counts(&source.dropped))?;
+                }
+                writeln!(f)?;
             }
         }
         if frames > 0 {
@@ -152,8 +149,8 @@ impl fmt::Display for Summary {
     }
 }
 
-fn counts<'a>(by_label: impl IntoIterator<Item = (&'a str, u64)>) -> String {
-    by_label.into_iter().map(|(label, count)| format!("{label} {count}")).collect::<Vec<_>>().join(", ")
+fn counts(by_name: &BTreeMap<String, u64>) -> String {
+    by_name.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

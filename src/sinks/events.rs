@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Stdout, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::ser::SerializeMap;
@@ -48,15 +49,15 @@ impl Events {
 }
 
 impl Sink for Events {
-    fn wants_picture(&self) -> bool {
-        false
+    fn name(&self) -> &'static str {
+        "events"
     }
 
     fn open(&mut self, _: SourceContext) -> Result<(), SinkError> {
         Ok(())
     }
 
-    fn write(&mut self, finding: &Finding) -> Result<(), SinkError> {
+    fn write(&mut self, finding: &Arc<Finding>) -> Result<(), SinkError> {
         self.line.clear();
         serde_json::to_writer(&mut self.line, &Event::new(finding))
             .map_err(|error| SinkError::file(&self.path, error))?;
@@ -172,8 +173,8 @@ impl<'a> BoxEvent<'a> {
 }
 
 impl<'a> Event<'a> {
-    fn new(finding: &Finding<'a>) -> Self {
-        let Finding { frame, analysis, classes, .. } = *finding;
+    fn new(finding: &'a Finding) -> Self {
+        let Finding { frame, analysis, classes, .. } = finding;
         let boxes = analysis.boxes.iter().map(|found| BoxEvent::new(found, classes));
         Self {
             source: &frame.source,

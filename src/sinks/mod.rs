@@ -1,7 +1,10 @@
 //! The last stage: where findings go. One file a sink, behind one trait.
+//!
+//! Each sink has a thread of its own (the pipeline sees to that), and all share the same findings.
 
 pub mod comparison;
 pub mod events;
+mod finding;
 #[cfg(feature = "gstreamer")]
 pub mod save;
 pub mod scan;
@@ -14,9 +17,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::analyse::Analysis;
 use crate::capture::SourceInfo;
-use crate::frame::Frame;
+
+pub use finding::Finding;
 
 /// Where annotated copies go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,25 +95,17 @@ pub struct SourceContext<'a> {
     pub info: &'a Arc<SourceInfo>,
 }
 
-/// An analysed frame.
-#[derive(Debug, Clone, Copy)]
-pub struct Finding<'a> {
-    /// Place of its source in the order that the user gave.
-    pub source: usize,
-    /// The frame; annotated if any sink wants pictures.
-    pub frame: &'a Frame,
-    /// What was found in it.
-    pub analysis: &'a Analysis,
-    /// Names of the classes.
-    pub classes: &'a [String],
-}
-
 /// An output of the pipeline. All sources go to the same sink, told apart by their number.
-pub trait Sink {
-    /// Whether it uses the picture, so that nothing is drawn in vain.
-    fn wants_picture(&self) -> bool;
+pub trait Sink: Send {
+    /// As it is called in logs, statistics, and the name of its thread.
+    fn name(&self) -> &'static str;
 
-    /// A source begins.
+    /// Whether it must be driven by the main thread, as windows must. At most one sink of a run may.
+    fn needs_main_thread(&self) -> bool {
+        false
+    }
+
+    /// A source begins, or begins anew.
     ///
     /// # Errors
     ///
@@ -123,7 +118,7 @@ pub trait Sink {
     /// # Errors
     ///
     /// When it cannot be written.
-    fn write(&mut self, finding: &Finding) -> Result<(), SinkError>;
+    fn write(&mut self, finding: &Arc<Finding>) -> Result<(), SinkError>;
 
     /// A source is over: its files are completed. Called for a source closed already or never opened, it does nothing.
     ///
@@ -131,6 +126,15 @@ pub trait Sink {
     ///
     /// When a file cannot be completed.
     fn close(&mut self, source: usize) -> Result<(), SinkError>;
+
+    /// Time passes: called between frames, several times a second while none come.
+    ///
+    /// # Errors
+    ///
+    /// When something that was due cannot be done.
+    fn tick(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
 
     /// What was completed so far.
     fn written(&self) -> Vec<Written>;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use image::{ImageFormat, RgbImage};
 
@@ -50,7 +51,7 @@ impl Save {
         let path = self.path_for(&finding.frame.source, extension);
         // The extension of a single file decides, since the user has typed it.
         let format = ImageFormat::from_path(&path).unwrap_or(format);
-        write_picture(&path, &finding.frame.image, format).map_err(|reason| SinkError::file(&path, reason))?;
+        write_picture(&path, finding.annotated(), format).map_err(|reason| SinkError::file(&path, reason))?;
         match &self.target {
             SaveTarget::File(_) => self.written.push(Written { path, what: "1 picture".to_owned() }),
             SaveTarget::Folder(folder) => *self.pictures.entry(folder.clone()).or_default() += 1,
@@ -82,8 +83,8 @@ fn write_picture(path: &Path, image: &RgbImage, format: ImageFormat) -> std::io:
 }
 
 impl Sink for Save {
-    fn wants_picture(&self) -> bool {
-        true
+    fn name(&self) -> &'static str {
+        "save"
     }
 
     fn open(&mut self, source: SourceContext) -> Result<(), SinkError> {
@@ -102,9 +103,9 @@ impl Sink for Save {
         Ok(())
     }
 
-    fn write(&mut self, finding: &Finding) -> Result<(), SinkError> {
+    fn write(&mut self, finding: &Arc<Finding>) -> Result<(), SinkError> {
         if let Some((_, video)) = self.videos.get_mut(&finding.source) {
-            if let Err(error) = video.write(finding.frame.image.clone(), finding.frame.pts) {
+            if let Err(error) = video.write(finding.annotated().clone(), finding.frame.pts) {
                 self.videos.remove(&finding.source);
                 return Err(error.into());
             }

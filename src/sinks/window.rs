@@ -1,6 +1,7 @@
 //! A window a source, through OpenCV.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use opencv::core::Mat;
 use opencv::{highgui, imgproc};
@@ -41,7 +42,7 @@ impl Window {
     }
 
     fn show(&mut self, title: &Title, finding: &Finding) -> opencv::Result<()> {
-        let image = &finding.frame.image;
+        let image = finding.annotated();
         let rgb = Mat::new_rows_cols_with_bytes::<opencv::core::Vec3b>(
             image.height() as i32,
             image.width() as i32,
@@ -71,7 +72,11 @@ fn failed(error: opencv::Error) -> SinkError {
 }
 
 impl Sink for Window {
-    fn wants_picture(&self) -> bool {
+    fn name(&self) -> &'static str {
+        "window"
+    }
+
+    fn needs_main_thread(&self) -> bool {
         true
     }
 
@@ -83,7 +88,7 @@ impl Sink for Window {
         Ok(())
     }
 
-    fn write(&mut self, finding: &Finding) -> Result<(), SinkError> {
+    fn write(&mut self, finding: &Arc<Finding>) -> Result<(), SinkError> {
         let Some(title) = self.titles.get(&finding.source).cloned() else { return Ok(()) };
         self.show(&title, finding).map_err(failed)
     }

@@ -1,0 +1,321 @@
+//! From the findings to one sink: a bounded queue, and the loop of the thread at its end.
+//!
+//! Frames need a permit, of which there are a few: a recorded source waits for one, a live source goes on without. What
+//! tells that a source begins or ends needs none, and has room of its own in the queue, so that a slow sink loses frames but
+//! never the thread of the story. A sink that takes nothing at all is given up.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, TrySendError, bounded};
+
+use super::Problem;
+use super::report::{Report, SinkTimes};
+use crate::capture::SourceInfo;
+use crate::shutdown::Shutdown;
+use crate::sinks::{Finding, Sink, SinkError, SourceContext};
+use crate::stats::RunStats;
+
+/// Frames that may wait for a sink.
+const FRAMES: usize = 4;
+/// Messages without a frame that may wait for a sink.
+const OTHERS: usize = 60;
+/// How often a sink without messages may look at the clock, and how often a waiting sender looks whether to go on waiting.
+const TICK: Duration = Duration::from_millis(250);
+/// How long a sink may take after a signal asked for the end.
+pub(super) const DRAIN: Duration = Duration::from_millis(4500);
+
+/// What a sink is told.
+#[derive(Debug, Clone)]
+pub(super) enum Message {
+    Open { source: usize, info: Arc<SourceInfo> },
+    Frame(Arc<Finding>),
+    Close(usize),
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Taken,
+    /// A live frame for which the sink has no room.
+    Dropped,
+    /// Nobody takes messages any more.
+    Gone,
+}
+
+/// The sending end.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    pub(super) name: &'static str,
+    messages: Sender<Message>,
+    permits: Sender<()>,
+}
+
+/// The receiving end.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    messages: Receiver<Message>,
+    permits: Receiver<()>,
+}
+
+/// A queue to the sink of this name.
+pub(super) fn delivery(name: &'static str) -> (Delivery, Inbox) {
+    let (messages, inbox) = bounded(FRAMES + OTHERS);
+    let (permits, used) = bounded(FRAMES);
+    (Delivery { name, messages, permits }, Inbox { messages: inbox, permits: used })
+}
+
+impl Delivery {
+    /// Hands over a frame: of a live source if there is room, of a recorded one as soon as there is.
+    pub(super) fn frame(&self, finding: Arc<Finding>, is_live: bool, shutdown: &Shutdown) -> Outcome {
+        let permit = if is_live { self.permit_now() } else { self.permit_waiting(shutdown) };
+        match permit {
+            Outcome::Taken => self.send(Message::Frame(finding)),
+            other => other,
+        }
+    }
+
+    /// Hands over a message without a frame, at once.
+    pub(super) fn send(&self, message: Message) -> Outcome {
+        match self.messages.try_send(message) {
+            Ok(()) => Outcome::Taken,
+            Err(TrySendError::Disconnected(_)) => Outcome::Gone,
+            Err(TrySendError::Full(_)) => {
+                tracing::error!("the {} output takes nothing any more: given up", self.name);
+                Outcome::Gone
+            }
+        }
+    }
+
+    fn permit_now(&self) -> Outcome {
+        match self.permits.try_send(()) {
+            Ok(()) => Outcome::Taken,
+            Err(TrySendError::Full(())) => Outcome::Dropped,
+            Err(TrySendError::Disconnected(())) => Outcome::Gone,
+        }
+    }
+
+    fn permit_waiting(&self, shutdown: &Shutdown) -> Outcome {
+        let mut signalled_at: Option<Instant> = None;
+        loop {
+            match self.permits.send_timeout((), TICK) {
+                Ok(()) => return Outcome::Taken,
+                Err(SendTimeoutError::Disconnected(())) => return Outcome::Gone,
+                Err(SendTimeoutError::Timeout(())) => {
+                    if shutdown.was_signalled() && signalled_at.get_or_insert_with(Instant::now).elapsed() > DRAIN {
+                        return Outcome::Gone;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A sink, what it takes its messages from, and whom it tells.
+pub(super) struct Driver {
+    sink: Box<dyn Sink>,
+    inbox: Inbox,
+    reports: Sender<Report>,
+    stats: Arc<RunStats>,
+    shutdown: Shutdown,
+    /// Sources that have begun and not ended.
+    open: Vec<usize>,
+    times: SinkTimes,
+    is_sound: bool,
+}
+
+impl Driver {
+    pub(super) fn new(
+        sink: Box<dyn Sink>,
+        inbox: Inbox,
+        reports: Sender<Report>,
+        stats: Arc<RunStats>,
+        shutdown: Shutdown,
+    ) -> Self {
+        let times = SinkTimes::default();
+        Self { sink, inbox, reports, stats, shutdown, open: Vec::new(), times, is_sound: true }
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.sink.name()
+    }
+
+    pub(super) fn needs_main_thread(&self) -> bool {
+        self.sink.needs_main_thread()
+    }
+
+    /// Serves the sink until the last message or its own end, then completes what it has begun.
+    pub(super) fn run(mut self) -> SinkTimes {
+        while self.step(TICK) {}
+        self.finish()
+    }
+
+    /// Serves the sink with one message, for which it waits no longer than `patience`. False at the end.
+    pub(super) fn step(&mut self, patience: Duration) -> bool {
+        self.is_sound = match self.inbox.messages.recv_timeout(patience) {
+            Ok(message) => self.take(message),
+            Err(RecvTimeoutError::Timeout) => self.accept(|sink| sink.tick()),
+            Err(RecvTimeoutError::Disconnected) => return false,
+        };
+        if self.sink.wants_to_stop() {
+            self.shutdown.request();
+        }
+        self.is_sound
+    }
+
+    /// Completes what the sink has begun, unless it has failed.
+    pub(super) fn finish(mut self) -> SinkTimes {
+        for source in std::mem::take(&mut self.open) {
+            self.is_sound = self.is_sound && self.accept(|sink| sink.close(source));
+        }
+        for written in self.sink.written() {
+            self.tell(Report::Written(written));
+        }
+        self.times
+    }
+
+    /// Whether the sink goes on.
+    fn take(&mut self, message: Message) -> bool {
+        match message {
+            Message::Open { source, info } => {
+                if !self.open.contains(&source) {
+                    self.open.push(source);
+                }
+                self.accept(|sink| sink.open(SourceContext { source, info: &info }))
+            }
+            Message::Close(source) => {
+                self.open.retain(|&other| other != source);
+                self.accept(|sink| sink.close(source))
+            }
+            Message::Frame(finding) => {
+                let started = Instant::now();
+                let is_sound = self.accept(|sink| sink.write(&finding));
+                let drawing = finding.claim_drawing_time();
+                self.times.draw += drawing;
+                self.times.write += started.elapsed().saturating_sub(drawing);
+                self.stats.latency(finding.source, self.sink.name(), finding.frame.read_started.elapsed());
+                // The frame is done with only now: a permit stands for a frame in memory.
+                drop(finding);
+                self.inbox.permits.try_recv().expect("the frame came with a permit");
+                is_sound
+            }
+        }
+    }
+
+    fn accept(&mut self, act: impl FnOnce(&mut dyn Sink) -> Result<(), SinkError>) -> bool {
+        match act(&mut *self.sink) {
+            Ok(()) => true,
+            Err(error) => {
+                let goes_on = !error.ends_sink();
+                self.tell(Report::Problem(Problem::from(error)));
+                goes_on
+            }
+        }
+    }
+
+    fn tell(&self, report: Report) {
+        // Without a listener the run is over, and so is the interest in it.
+        let _ = self.reports.send(report);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use image::RgbImage;
+    use ndarray::{Array1, Array2};
+
+    use super::*;
+    use crate::analyse::{Analysis, CamSummary};
+    use crate::capture::Policy;
+    use crate::draw::Annotator;
+    use crate::explain::Method;
+    use crate::frame::Frame;
+
+    fn info() -> Arc<SourceInfo> {
+        let name = "door".to_owned();
+        let (frame_count, frame_rate) = (None, None);
+        Arc::new(SourceInfo { name, width: 8, height: 6, frame_count, frame_rate, policy: Policy::Live })
+    }
+
+    fn finding(index: u64) -> Arc<Finding> {
+        let frame = Frame {
+            source: "door".into(),
+            index,
+            pts: Duration::from_millis(index),
+            captured_at: std::time::SystemTime::UNIX_EPOCH,
+            read_started: Instant::now(),
+            decode_time: Duration::ZERO,
+            image: RgbImage::new(8, 6),
+        };
+        let analysis = Analysis {
+            label: 0,
+            confidence: 1.0,
+            probabilities: Array1::ones(1),
+            heat: Array2::zeros((2, 2)),
+            boxes: Vec::new(),
+            cam: CamSummary { method: Method::Cam, reduction: None },
+            scan: None,
+            times: Default::default(),
+        };
+        let classes = Arc::from(["background".to_owned()]);
+        Arc::new(Finding::new(0, info(), frame, analysis, classes, Arc::new(Annotator::new().unwrap())))
+    }
+
+    fn next(inbox: &Inbox) -> Message {
+        inbox.messages.recv_timeout(Duration::from_secs(10)).unwrap()
+    }
+
+    #[test]
+    fn a_slow_sink_loses_live_frames_but_no_beginning_and_no_end() {
+        let (delivery, inbox) = delivery("slow");
+        let shutdown = Shutdown::default();
+        assert_eq!(delivery.send(Message::Open { source: 0, info: info() }), Outcome::Taken);
+        let outcomes: Vec<_> = (0..20).map(|index| delivery.frame(finding(index), true, &shutdown)).collect();
+        let taken = outcomes.iter().filter(|outcome| **outcome == Outcome::Taken).count();
+        assert_eq!((taken, outcomes[FRAMES..].contains(&Outcome::Taken)), (FRAMES, false));
+        assert_eq!(delivery.send(Message::Close(0)), Outcome::Taken);
+        assert!(matches!(next(&inbox), Message::Open { source: 0, .. }));
+        for index in 0..FRAMES as u64 {
+            assert!(matches!(next(&inbox), Message::Frame(finding) if finding.frame.index == index));
+        }
+        assert!(matches!(next(&inbox), Message::Close(0)));
+    }
+
+    #[test]
+    fn a_recorded_frame_waits_for_its_place() {
+        let (delivery, inbox) = delivery("slow");
+        let shutdown = Shutdown::default();
+        std::thread::scope(|scope| {
+            let sender = scope
+                .spawn(move || (0..50).all(|index| delivery.frame(finding(index), false, &shutdown) == Outcome::Taken));
+            for index in 0..50 {
+                assert!(inbox.messages.len() <= FRAMES);
+                assert!(matches!(next(&inbox), Message::Frame(finding) if finding.frame.index == index));
+                inbox.permits.recv().unwrap();
+            }
+            assert!(sender.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn a_sink_that_is_gone_or_takes_nothing_is_given_up() {
+        let shutdown = Shutdown::default();
+        let (gone, inbox) = delivery("gone");
+        drop(inbox);
+        assert_eq!(gone.frame(finding(0), true, &shutdown), Outcome::Gone);
+        assert_eq!(gone.frame(finding(0), false, &shutdown), Outcome::Gone);
+        let (dead, _inbox) = delivery("dead");
+        let outcomes: Vec<_> = (0..=FRAMES + OTHERS).map(|source| dead.send(Message::Close(source))).collect();
+        assert_eq!(outcomes.iter().filter(|outcome| **outcome == Outcome::Gone).count(), 1, "memory is bounded");
+    }
+
+    #[test]
+    fn a_picture_is_drawn_once_and_its_time_counted_once() {
+        let finding = finding(0);
+        assert_eq!(finding.claim_drawing_time(), Duration::ZERO, "nobody wanted it yet");
+        let picture: *const RgbImage = finding.annotated();
+        assert_eq!(picture, finding.annotated() as *const RgbImage);
+        assert!(finding.claim_drawing_time() > Duration::ZERO);
+        assert_eq!(finding.claim_drawing_time(), Duration::ZERO);
+    }
+}

@@ -1,0 +1,260 @@
+//! The figures of a run while it goes on: what each source delivers, what is lost where, how old results are.
+//!
+//! Every stage counts here; the summary, the file of `--stats` and the metrics of the HTTP server read it. Nothing here
+//! decides anything.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+/// Latencies are kept to two digits, from a microsecond to an hour.
+const LATENCY_DIGITS: u8 = 2;
+const LONGEST_LATENCY_MICROS: u64 = 3_600_000_000;
+
+/// What becomes of frames that a stage does not take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DropStage {
+    /// A newer frame of a live source took its place before inference.
+    Replaced,
+    /// It was older than `--max-age` when its turn came.
+    TooOld,
+    /// The queue of the sink of this name was full.
+    Sink(&'static str),
+}
+
+impl DropStage {
+    /// As it is called in files and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Replaced => "replaced",
+            Self::TooOld => "too_old",
+            Self::Sink(name) => name,
+        }
+    }
+}
+
+/// Shared by all stages of a run.
+#[derive(Debug)]
+pub struct RunStats {
+    started: Instant,
+    sources: Mutex<Vec<SourceStats>>,
+}
+
+/// The figures of a source.
+#[derive(Debug, Clone)]
+struct SourceStats {
+    name: String,
+    state: String,
+    frames: u64,
+    by_label: BTreeMap<String, u64>,
+    dropped: BTreeMap<&'static str, u64>,
+    latency: BTreeMap<&'static str, Histogram<u64>>,
+    reconnects: u64,
+    faces: BTreeMap<String, u64>,
+}
+
+/// All figures at one moment, as `--stats` writes them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct RunSnapshot {
+    /// Since the run began, in seconds.
+    pub elapsed_s: f64,
+    /// In the order that the user gave.
+    pub sources: Vec<SourceSnapshot>,
+}
+
+/// The figures of a source at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SourceSnapshot {
+    /// Its name.
+    pub source: String,
+    /// What it does at the moment.
+    pub state: String,
+    /// How often it was opened again.
+    pub reconnects: u64,
+    /// Frames that were analysed.
+    pub frames: u64,
+    /// Frames by label.
+    pub labels: BTreeMap<String, u64>,
+    /// Tracks in sight by label.
+    pub faces: BTreeMap<String, u64>,
+    /// Frames that a stage did not take, by stage.
+    pub dropped: BTreeMap<String, u64>,
+    /// From the capture of a frame to the end of its writing, by sink.
+    pub latency_ms: BTreeMap<String, LatencySnapshot>,
+}
+
+/// Percentiles of a latency in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct LatencySnapshot {
+    /// Median.
+    pub p50: f64,
+    /// 95th percentile.
+    pub p95: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// Longest.
+    pub max: f64,
+    /// Frames.
+    pub count: u64,
+}
+
+impl RunStats {
+    /// Nothing has happened yet to sources of these names.
+    pub fn new(names: impl IntoIterator<Item = String>) -> Self {
+        let source = |name| SourceStats {
+            name,
+            state: "waiting".to_owned(),
+            frames: 0,
+            by_label: BTreeMap::new(),
+            dropped: BTreeMap::new(),
+            latency: BTreeMap::new(),
+            reconnects: 0,
+            faces: BTreeMap::new(),
+        };
+        Self { started: Instant::now(), sources: Mutex::new(names.into_iter().map(source).collect()) }
+    }
+
+    /// A source has changed its state.
+    pub fn state(&self, source: usize, state: &str) {
+        self.with(source, |stats| state.clone_into(&mut stats.state));
+    }
+
+    /// A source is opened again.
+    pub fn reconnected(&self, source: usize) {
+        self.with(source, |stats| stats.reconnects += 1);
+    }
+
+    /// A frame was analysed; `faces` are the labels of the tracks in sight.
+    pub fn analysed<'a>(&self, source: usize, label: &str, faces: impl IntoIterator<Item = &'a str>) {
+        self.with(source, |stats| {
+            stats.frames += 1;
+            *stats.by_label.entry(label.to_owned()).or_default() += 1;
+            stats.faces.values_mut().for_each(|count| *count = 0);
+            for face in faces {
+                *stats.faces.entry(face.to_owned()).or_default() += 1;
+            }
+        });
+    }
+
+    /// A stage did not take a number of frames.
+    pub fn dropped(&self, source: usize, stage: DropStage, frames: u64) {
+        self.with(source, |stats| *stats.dropped.entry(stage.name()).or_default() += frames);
+    }
+
+    /// A sink is done with a frame that is now so old.
+    pub fn latency(&self, source: usize, sink: &'static str, latency: Duration) {
+        self.with(source, |stats| {
+            let histogram = stats.latency.entry(sink).or_insert_with(|| {
+                Histogram::new_with_max(LONGEST_LATENCY_MICROS, LATENCY_DIGITS).expect("the bounds are valid")
+            });
+            histogram.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+        });
+    }
+
+    /// All figures now.
+    pub fn snapshot(&self) -> RunSnapshot {
+        let sources = self.lock().iter().map(SourceStats::snapshot).collect();
+        RunSnapshot { elapsed_s: millis(self.started.elapsed()) / 1e3, sources }
+    }
+
+    fn with(&self, source: usize, change: impl FnOnce(&mut SourceStats)) {
+        if let Some(stats) = self.lock().get_mut(source) {
+            change(stats);
+        }
+    }
+
+    /// Counters stay valid when a stage panics between two of them.
+    fn lock(&self) -> MutexGuard<'_, Vec<SourceStats>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SourceStats {
+    fn snapshot(&self) -> SourceSnapshot {
+        let owned = |(name, count): (&&'static str, &u64)| ((*name).to_owned(), *count);
+        SourceSnapshot {
+            source: self.name.clone(),
+            state: self.state.clone(),
+            reconnects: self.reconnects,
+            frames: self.frames,
+            labels: self.by_label.clone(),
+            faces: self.faces.clone(),
+            dropped: self.dropped.iter().map(owned).collect(),
+            latency_ms: self
+                .latency
+                .iter()
+                .map(|(sink, histogram)| ((*sink).to_owned(), LatencySnapshot::of(histogram)))
+                .collect(),
+        }
+    }
+}
+
+impl LatencySnapshot {
+    fn of(histogram: &Histogram<u64>) -> Self {
+        let at = |quantile| millis(Duration::from_micros(histogram.value_at_quantile(quantile)));
+        Self {
+            p50: at(0.5),
+            p95: at(0.95),
+            p99: at(0.99),
+            max: millis(Duration::from_micros(histogram.max())),
+            count: histogram.len(),
+        }
+    }
+}
+
+impl RunSnapshot {
+    /// Frames of all sources.
+    pub fn frames(&self) -> u64 {
+        self.sources.iter().map(|source| source.frames).sum()
+    }
+
+    /// Frames of all sources that some stage did not take.
+    pub fn dropped(&self) -> u64 {
+        self.sources.iter().flat_map(|source| source.dropped.values()).sum()
+    }
+}
+
+/// Milliseconds to a hundredth.
+fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e5).round() / 1e2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_those_of_the_sorted_latencies() {
+        let stats = RunStats::new(["door".to_owned()]);
+        let mut latencies: Vec<u64> = (0..1000).map(|index| 100 + (index * 7919 % 1000) * 53).collect();
+        for &micros in &latencies {
+            stats.latency(0, "events", Duration::from_micros(micros));
+        }
+        latencies.sort_unstable();
+        let snapshot = stats.snapshot();
+        let found = snapshot.sources[0].latency_ms["events"];
+        for (found, quantile) in [(found.p50, 0.5), (found.p95, 0.95), (found.p99, 0.99)] {
+            let expected = latencies[(quantile * 1000.0) as usize - 1] as f64 / 1e3;
+            assert!((found - expected).abs() <= 0.02 * expected, "{quantile}: {found}, not {expected}");
+        }
+        assert_eq!(found.count, 1000);
+    }
+
+    #[test]
+    fn each_source_and_stage_has_its_own_count() {
+        let stats = RunStats::new(["a".to_owned(), "b".to_owned()]);
+        stats.analysed(0, "mask", ["mask", "mask", "no_mask"]);
+        stats.analysed(0, "mask", ["no_mask"]);
+        stats.dropped(1, DropStage::Replaced, 2);
+        stats.dropped(1, DropStage::Sink("save"), 1);
+        stats.dropped(7, DropStage::TooOld, 1);
+        let snapshot = stats.snapshot();
+        let [a, b] = &snapshot.sources[..] else { panic!("two sources") };
+        assert_eq!((a.frames, a.labels["mask"], a.faces["mask"], a.faces["no_mask"]), (2, 2, 0, 1));
+        assert_eq!((b.dropped["replaced"], b.dropped["save"], b.frames), (2, 1, 0));
+        assert_eq!((snapshot.frames(), snapshot.dropped()), (2, 3));
+    }
+}
