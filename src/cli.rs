@@ -3,6 +3,7 @@
 mod evaluate;
 mod explain;
 mod explanation;
+mod file;
 mod methods;
 mod scan;
 mod train;
@@ -10,11 +11,13 @@ mod train;
 pub use evaluate::{BoxesArgs, EvaluateArgs, ScenesArgs};
 pub use explain::ExplainArgs;
 pub use explanation::{ClassWeightsArg, ExplanationArgs, LayerArg, ResolutionArg};
+pub use file::{FileError, parse};
 pub use methods::{GradientsArg, Methods};
 pub use scan::{ScanArg, ScanArgs};
 pub use train::TrainArgs;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -76,7 +79,8 @@ Exit codes: 0 done, 1 failed while running, 2 wrong usage, 3 a picture could not
 
 /// A real-time mask detector for video streams that shows why: ResNet18 and HayCAM class activation maps.
 #[derive(Debug, Parser)]
-#[command(name = "maskwatch", version, arg_required_else_help = true, max_term_width = 120)]
+// What is given again replaces what came before: a configuration file comes first.
+#[command(name = "maskwatch", version, arg_required_else_help = true, max_term_width = 120, args_override_self = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -121,8 +125,18 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// Camera index or /dev/video*, rtsp:// or http(s):// URL, video, image, folder, or glob pattern
-    #[arg(required = true, value_name = "SOURCE")]
+    #[arg(required_unless_present = "config", value_name = "SOURCE")]
     pub sources: Vec<String>,
+
+    /// Take sources and options from this file, too; what is typed wins
+    ///
+    /// TOML: a key an option, by its name without dashes, and a table of sources. Unknown keys are errors.
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
+
+    /// Only check the options and the configuration file
+    #[arg(long)]
+    pub check: bool,
 
     /// Outputs.
     #[command(flatten)]
@@ -178,6 +192,14 @@ pub struct OutputArgs {
     #[arg(long, value_name = "PATH")]
     pub save: Option<PathBuf>,
 
+    /// Longest part of what is saved of cameras and streams: NAME-TIME.mp4, each complete when the next begins
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = positive_duration)]
+    pub segment: Duration,
+
+    /// Write figures of the run to this file every few seconds: frames, drops, latencies, states
+    #[arg(long, value_name = "PATH.json")]
+    pub stats: Option<PathBuf>,
+
     /// Write one JSON line a frame to this file; - for standard output
     #[arg(long, value_name = "PATH")]
     pub events: Option<PathBuf>,
@@ -228,6 +250,12 @@ pub enum ProgressArg {
     Always,
     /// Never
     Never,
+}
+
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    let expected = "expected a time such as 500ms, 10s or 5m";
+    let duration = humantime::parse_duration(text).map_err(|_| expected.to_owned())?;
+    Some(duration).filter(|duration| !duration.is_zero()).ok_or_else(|| expected.to_owned())
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

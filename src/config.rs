@@ -7,6 +7,7 @@ pub mod scan;
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::analyse::{AnalysisSettings, View};
 use crate::boxes::default_threshold;
@@ -70,8 +71,12 @@ pub struct RunConfig {
     pub view: View,
     /// Where annotated copies go.
     pub save: Option<SaveTarget>,
+    /// Longest file that is saved of a live source.
+    pub segment_length: Duration,
     /// Where events go; `-` is standard output.
     pub events: Option<PathBuf>,
+    /// Where the figures of the run go.
+    pub stats: Option<PathBuf>,
     /// Whether a window is opened.
     pub show: bool,
 }
@@ -121,7 +126,9 @@ impl RunConfig {
             resolution: args.resolution.into(),
             view,
             save,
+            segment_length: args.output.segment,
             events: args.output.events.clone(),
+            stats: args.output.stats.clone(),
             show,
         })
     }

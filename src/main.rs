@@ -1,7 +1,6 @@
 //! Parses the command line, sets up logging, runs the command, and turns what came of it into an exit code.
 
-use clap::Parser;
-use maskwatch::cli::{Cli, Command};
+use maskwatch::cli::{self, Command};
 use maskwatch::exit_code::ExitCode;
 use maskwatch::pipeline::panic_message;
 use maskwatch::shutdown::Shutdown;
@@ -11,8 +10,12 @@ fn main() {
     // SAFETY: the program has started no thread yet, and those that libraries start when they are loaded (OpenBLAS does)
     // only wait for work: they do not touch the environment.
     unsafe { capture::silence_backends() };
-    let cli = Cli::parse();
-    telemetry::init(cli.verbose);
+    let cli = cli::parse(std::env::args_os());
+    telemetry::init(cli.as_ref().map_or(0, |cli| cli.verbose));
+    let cli = cli.unwrap_or_else(|error| {
+        tracing::error!("{error}");
+        std::process::exit(commands::exit_code_of(&error.into()).into());
+    });
     let code = std::panic::catch_unwind(|| run(&cli.command)).unwrap_or_else(|panic| {
         tracing::error!("a defect of maskwatch stopped it, please report it: {}", panic_message(&*panic));
         ExitCode::Failed

@@ -8,6 +8,7 @@ pub mod man;
 pub mod run;
 pub mod train;
 
+use crate::cli::FileError;
 use crate::config::ConfigError;
 use crate::evaluate::EvaluateError;
 use crate::evaluate::report::ReportError;
@@ -18,7 +19,8 @@ use crate::train::TrainError;
 /// The exit code for an error that ended a command.
 pub fn exit_code_of(error: &anyhow::Error) -> ExitCode {
     let known = error.chain().find_map(|cause| {
-        None.or_else(|| cause.downcast_ref().map(ConfigError::exit_code))
+        None.or_else(|| cause.downcast_ref().map(FileError::exit_code))
+            .or_else(|| cause.downcast_ref().map(ConfigError::exit_code))
             .or_else(|| cause.downcast_ref().map(TrainError::exit_code))
             .or_else(|| cause.downcast_ref().map(EvaluateError::exit_code))
             .or_else(|| cause.downcast_ref().map(ReportError::exit_code))

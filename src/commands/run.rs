@@ -18,6 +18,7 @@ use crate::progress::Progress;
 use crate::shutdown::Shutdown;
 use crate::sinks::Sink;
 use crate::sinks::events::Events;
+use crate::sinks::stats_file::StatsFile;
 use crate::stats::RunStats;
 use crate::threads;
 
@@ -28,14 +29,21 @@ use crate::threads;
 /// When the command line cannot be carried out; what goes wrong later is logged, and shows in the exit code.
 pub fn run(args: &RunArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     let mut config = RunConfig::new(args)?;
+    if args.check {
+        let sources = config.run.sources.len();
+        return super::print(
+            format!("{sources} source{}, all options valid\n", if sources == 1 { "" } else { "s" }).as_bytes(),
+        );
+    }
     threads::size_pools(config.threads);
     let device = device::resolve(config.device)?;
     config.run.batch = config.batch.unwrap_or_else(|| device::suitable_batch(device));
     let engine = Engine::load(&config.model, device)?.with_resolution(config.resolution);
     let analyser = Analyser::new(engine, config.view);
     let annotator = Annotator::new()?;
+    let stats = Arc::new(RunStats::new(config.run.sources.iter().map(|source| source.name.clone())));
     #[allow(unused_mut, reason = "without OpenCV there is no window to add")]
-    let mut sinks = open_files(&config)?;
+    let mut sinks = open_files(&config, &stats)?;
     #[cfg(feature = "opencv")]
     if config.show {
         sinks.push(Box::new(crate::sinks::window::Window::new(shutdown.clone())));
@@ -46,7 +54,6 @@ pub fn run(args: &RunArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     tracing::info!("{} on {}", config.model.display(), device::name(device));
 
     let mut display = Display::new(args.progress, &config.run);
-    let stats = Arc::new(RunStats::new(config.run.sources.iter().map(|source| source.name.clone())));
     let summary = pipeline::run(&config.run, analyser, annotator, sinks, &stats, &mut display, shutdown);
     drop(display);
     let to_stdout = config.events.as_deref().is_some_and(|path| path == "-");
@@ -59,15 +66,18 @@ pub fn run(args: &RunArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     Ok(summary.exit_code())
 }
 
-fn open_files(config: &RunConfig) -> anyhow::Result<Vec<Box<dyn Sink>>> {
+fn open_files(config: &RunConfig, stats: &Arc<RunStats>) -> anyhow::Result<Vec<Box<dyn Sink>>> {
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
     #[cfg(feature = "gstreamer")]
     if let Some(target) = &config.save {
         let specs = config.run.sources.iter().map(|source| source.spec.clone()).collect();
-        sinks.push(Box::new(crate::sinks::save::Save::create(target.clone(), specs)?));
+        sinks.push(Box::new(crate::sinks::save::Save::create(target.clone(), specs, config.segment_length)?));
     }
     if let Some(path) = &config.events {
         sinks.push(Box::new(Events::create(path)?));
+    }
+    if let Some(path) = &config.stats {
+        sinks.push(Box::new(StatsFile::create(path.clone(), Arc::clone(stats))?));
     }
     Ok(sinks)
 }

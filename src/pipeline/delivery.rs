@@ -222,43 +222,14 @@ impl Driver {
 #[cfg(test)]
 mod tests {
     use image::RgbImage;
-    use ndarray::{Array1, Array2};
 
     use super::*;
-    use crate::analyse::{Analysis, CamSummary};
-    use crate::capture::Policy;
-    use crate::draw::Annotator;
-    use crate::explain::Method;
-    use crate::frame::Frame;
+    use crate::sinks::testing;
 
-    fn info() -> Arc<SourceInfo> {
-        let name = "door".to_owned();
-        let (frame_count, frame_rate) = (None, None);
-        Arc::new(SourceInfo { name, width: 8, height: 6, frame_count, frame_rate, policy: Policy::Live })
-    }
+    const SIZE: (u32, u32) = (8, 6);
 
     fn finding(index: u64) -> Arc<Finding> {
-        let frame = Frame {
-            source: "door".into(),
-            index,
-            pts: Duration::from_millis(index),
-            captured_at: std::time::SystemTime::UNIX_EPOCH,
-            read_started: Instant::now(),
-            decode_time: Duration::ZERO,
-            image: RgbImage::new(8, 6),
-        };
-        let analysis = Analysis {
-            label: 0,
-            confidence: 1.0,
-            probabilities: Array1::ones(1),
-            heat: Array2::zeros((2, 2)),
-            boxes: Vec::new(),
-            cam: CamSummary { method: Method::Cam, reduction: None },
-            scan: None,
-            times: Default::default(),
-        };
-        let classes = Arc::from(["background".to_owned()]);
-        Arc::new(Finding::new(0, info(), frame, analysis, classes, Arc::new(Annotator::new().unwrap())))
+        testing::finding(index, SIZE, Duration::from_millis(index))
     }
 
     fn next(inbox: &Inbox) -> Message {
@@ -269,7 +240,7 @@ mod tests {
     fn a_slow_sink_loses_live_frames_but_no_beginning_and_no_end() {
         let (delivery, inbox) = delivery("slow");
         let shutdown = Shutdown::default();
-        assert_eq!(delivery.send(Message::Open { source: 0, info: info() }), Outcome::Taken);
+        assert_eq!(delivery.send(Message::Open { source: 0, info: testing::live_source(SIZE) }), Outcome::Taken);
         let outcomes: Vec<_> = (0..20).map(|index| delivery.frame(finding(index), true, &shutdown)).collect();
         let taken = outcomes.iter().filter(|outcome| **outcome == Outcome::Taken).count();
         assert_eq!((taken, outcomes[FRAMES..].contains(&Outcome::Taken)), (FRAMES, false));

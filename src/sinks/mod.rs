@@ -8,6 +8,9 @@ mod finding;
 #[cfg(feature = "gstreamer")]
 pub mod save;
 pub mod scan;
+pub mod stats_file;
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(feature = "gstreamer")]
 pub mod video;
 #[cfg(feature = "opencv")]

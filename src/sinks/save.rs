@@ -1,21 +1,30 @@
-//! Annotated copies: a video for each video or live source, a picture for each picture.
+//! Annotated copies: a video for each video, segments of one for each live source, a picture for each picture.
+
+mod segments;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use image::{ImageFormat, RgbImage};
 
-use super::video::{AudioOutcome, VideoSettings, VideoSummary, VideoWriter};
+use super::video::{AudioOutcome, VideoError, VideoSettings, VideoSummary, VideoWriter};
 use super::{Finding, SaveTarget, Sink, SinkError, SourceContext, Written};
-use crate::capture::SourceSpec;
 use crate::capture::packets::first_presentation_time;
+use crate::capture::{Policy, SourceSpec};
+use segments::Segments;
 
 /// Writes annotated copies.
 pub struct Save {
     target: SaveTarget,
     sources: Vec<SourceSpec>,
+    /// Longest segment of a live source.
+    segment_length: Duration,
     videos: HashMap<usize, (PathBuf, VideoWriter)>,
+    live: HashMap<usize, Segments>,
     written: Vec<Written>,
     /// Pictures written, by folder.
     pictures: BTreeMap<PathBuf, u64>,
@@ -27,11 +36,35 @@ impl Save {
     /// # Errors
     ///
     /// When the folder cannot be made.
-    pub fn create(target: SaveTarget, sources: Vec<SourceSpec>) -> Result<Self, SinkError> {
+    pub fn create(target: SaveTarget, sources: Vec<SourceSpec>, segment_length: Duration) -> Result<Self, SinkError> {
         if let SaveTarget::Folder(folder) = &target {
             std::fs::create_dir_all(folder).map_err(|reason| SinkError::file(folder, reason))?;
         }
-        Ok(Self { target, sources, videos: HashMap::new(), written: Vec::new(), pictures: BTreeMap::new() })
+        Ok(Self {
+            target,
+            sources,
+            segment_length,
+            videos: HashMap::new(),
+            live: HashMap::new(),
+            written: Vec::new(),
+            pictures: BTreeMap::new(),
+        })
+    }
+
+    /// Where the segments of a live source go: the time is put before the extension of a file.
+    fn segments(&self, name: &str) -> Segments {
+        let path = self.path_for(name, "mp4");
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        let stem = path.file_stem().map_or_else(|| name.to_owned(), |stem| stem.to_string_lossy().into_owned());
+        Segments::new(folder, stem, self.segment_length)
+    }
+
+    /// Notes what a segment became. Where one cannot be completed, the next begins afresh.
+    fn note(&mut self, completed: Result<Option<Written>, VideoError>) -> Result<(), SinkError> {
+        self.written.extend(completed?);
+        let excess = self.written.len().saturating_sub(MOST_LISTED);
+        self.written.drain(..excess);
+        Ok(())
     }
 
     /// The file of a source.
@@ -59,6 +92,9 @@ impl Save {
         Ok(())
     }
 }
+
+/// Most completed files that the account of a run names, the last ones: it may go on for years.
+const MOST_LISTED: usize = 1000;
 
 /// Quality of saved JPEG pictures, 1 to 100: differences to the original cannot be seen.
 const JPEG_QUALITY: u8 = 93;
@@ -92,6 +128,13 @@ impl Sink for Save {
         let audio_from = match spec {
             SourceSpec::Image(_) => return Ok(()), // written when its only frame comes
             SourceSpec::VideoFile(path) => Some(path.clone()),
+            SourceSpec::Camera(_) | SourceSpec::Stream(_) if source.info.policy == Policy::Live => {
+                // Called again when the size of the frames changes; the segments see that by themselves.
+                if !self.live.contains_key(&source.source) {
+                    self.live.insert(source.source, self.segments(&source.info.name));
+                }
+                return Ok(());
+            }
             SourceSpec::Camera(_) | SourceSpec::Stream(_) => None,
         };
         let path = self.path_for(&source.info.name, "mp4");
@@ -104,6 +147,10 @@ impl Sink for Save {
     }
 
     fn write(&mut self, finding: &Arc<Finding>) -> Result<(), SinkError> {
+        if let Some(segments) = self.live.get_mut(&finding.source) {
+            let completed = segments.write(finding);
+            return self.note(completed);
+        }
         if let Some((_, video)) = self.videos.get_mut(&finding.source) {
             if let Err(error) = video.write(finding.annotated().clone(), finding.frame.pts) {
                 self.videos.remove(&finding.source);
@@ -121,7 +168,16 @@ impl Sink for Save {
             let summary = video.finish()?;
             self.written.push(Written { path, what: describe(&summary) });
         }
+        if let Some(mut segments) = self.live.remove(&source) {
+            let completed = segments.finish();
+            self.note(completed)?;
+        }
         Ok(())
+    }
+
+    fn tick(&mut self) -> Result<(), SinkError> {
+        let completed: Vec<_> = self.live.values_mut().map(Segments::finish_if_over).collect();
+        completed.into_iter().try_for_each(|completed| self.note(completed))
     }
 
     fn written(&self) -> Vec<Written> {

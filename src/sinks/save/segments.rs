@@ -1,0 +1,89 @@
+//! The endless video of a live source, in files of limited length: each is complete when the next begins, so that at most the
+//! last one suffers from whatever happens to the machine.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::describe;
+use crate::sinks::video::{VideoError, VideoSettings, VideoWriter};
+use crate::sinks::{Finding, Written};
+
+/// Segments of one source.
+pub(super) struct Segments {
+    folder: PathBuf,
+    /// What the names of the files begin with.
+    stem: String,
+    /// Longest duration of a segment.
+    length: Duration,
+    current: Option<Segment>,
+}
+
+/// A file being written.
+struct Segment {
+    path: PathBuf,
+    writer: VideoWriter,
+    size: (u32, u32),
+    /// Presentation time of its first frame.
+    first_pts: Duration,
+    last_pts: Duration,
+    begun: Instant,
+}
+
+impl Segments {
+    /// No segment has begun.
+    pub(super) fn new(folder: PathBuf, stem: String, length: Duration) -> Self {
+        Self { folder, stem, length, current: None }
+    }
+
+    /// Appends a frame, to a new segment where the current one is long enough, has frames of another size, or lies later on
+    /// the source's clock. Gives what was completed by that.
+    pub(super) fn write(&mut self, finding: &Arc<Finding>) -> Result<Option<Written>, VideoError> {
+        let (picture, pts) = (finding.annotated(), finding.frame.pts);
+        let size = picture.dimensions();
+        let is_due = self.current.as_ref().is_some_and(|segment| {
+            segment.size != size || pts <= segment.last_pts || pts - segment.first_pts >= self.length
+        });
+        let completed = if is_due { self.finish()? } else { None };
+        let segment = match &mut self.current {
+            Some(segment) => segment,
+            None => {
+                let path = self.path_for(finding.frame.captured_at);
+                let writer = VideoWriter::create(&VideoSettings::new(&path, size.0, size.1))?;
+                let begun = Instant::now();
+                self.current.insert(Segment { path, writer, size, first_pts: pts, last_pts: pts, begun })
+            }
+        };
+        segment.last_pts = pts;
+        if let Err(error) = segment.writer.write(picture.clone(), pts - segment.first_pts) {
+            self.current = None;
+            return Err(error);
+        }
+        Ok(completed)
+    }
+
+    /// Completes the current segment if its time is over, whether or not frames come.
+    pub(super) fn finish_if_over(&mut self) -> Result<Option<Written>, VideoError> {
+        match &self.current {
+            Some(segment) if segment.begun.elapsed() >= self.length => self.finish(),
+            _ => Ok(None),
+        }
+    }
+
+    /// Completes the current segment.
+    pub(super) fn finish(&mut self) -> Result<Option<Written>, VideoError> {
+        let Some(Segment { path, writer, .. }) = self.current.take() else { return Ok(None) };
+        let what = describe(&writer.finish()?);
+        Ok(Some(Written { path, what }))
+    }
+
+    /// A name that says when the segment begins, and that no file has.
+    fn path_for(&self, begin: SystemTime) -> PathBuf {
+        let time = humantime::format_rfc3339_seconds(begin).to_string().replace(['-', ':'], "");
+        let named = |number: u32| {
+            let suffix = if number == 1 { String::new() } else { format!("-{number}") };
+            self.folder.join(format!("{}-{time}{suffix}.mp4", self.stem))
+        };
+        (1..).map(named).find(|path| !Path::exists(path)).expect("some number is free")
+    }
+}

@@ -1,0 +1,67 @@
+//! The figures of a run in a file that is replaced every few seconds, for whoever watches from outside.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Finding, Sink, SinkError, SourceContext, Written};
+use crate::files;
+use crate::stats::RunStats;
+
+/// How often the file is replaced.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// Writes [`RunStats`] as JSON.
+#[derive(Debug)]
+pub struct StatsFile {
+    path: PathBuf,
+    stats: Arc<RunStats>,
+    written_at: Instant,
+}
+
+impl StatsFile {
+    /// Writes the file for the first time.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn create(path: PathBuf, stats: Arc<RunStats>) -> Result<Self, SinkError> {
+        let mut file = Self { path, stats, written_at: Instant::now() };
+        file.replace()?;
+        Ok(file)
+    }
+
+    fn replace(&mut self) -> Result<(), SinkError> {
+        self.written_at = Instant::now();
+        let mut text =
+            serde_json::to_vec_pretty(&self.stats.snapshot()).expect("names and finite numbers have a JSON form");
+        text.push(b'\n');
+        files::replace(&self.path, &text).map_err(|reason| SinkError::file(&self.path, reason))
+    }
+}
+
+impl Sink for StatsFile {
+    fn name(&self) -> &'static str {
+        "stats"
+    }
+
+    fn open(&mut self, _: SourceContext) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn write(&mut self, _: &Arc<Finding>) -> Result<(), SinkError> {
+        self.tick()
+    }
+
+    fn close(&mut self, _: usize) -> Result<(), SinkError> {
+        self.replace()
+    }
+
+    fn tick(&mut self) -> Result<(), SinkError> {
+        if self.written_at.elapsed() >= INTERVAL { self.replace() } else { Ok(()) }
+    }
+
+    fn written(&self) -> Vec<Written> {
+        Vec::new()
+    }
+}
