@@ -39,4 +39,5 @@ pub mod sinks;
 pub mod stopwatch;
 pub mod telemetry;
 pub mod threads;
+pub mod track;
 pub mod train;

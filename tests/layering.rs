@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// From the bottom of the program to its top.
-const ORDER: [&str; 28] = [
+const ORDER: [&str; 29] = [
     "exit_code",
     "files",
     "shutdown",
@@ -19,6 +19,7 @@ const ORDER: [&str; 28] = [
     "boxes",
     "scan",
     "analyse",
+    "track",
     "draw",
     "plot",
     "train",
