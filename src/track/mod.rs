@@ -181,7 +181,8 @@ impl Tracker {
         let mut order: Vec<usize> = (0..sightings.len()).collect();
         order.sort_by(|&one, &other| {
             let [one, other] = [one, other].map(|index| sightings[index].detection);
-            let place = |found: Detection| (found.rect.x, found.rect.y, found.rect.width, found.rect.height, found.label);
+            let place =
+                |found: Detection| (found.rect.x, found.rect.y, found.rect.width, found.rect.height, found.label);
             other.score.total_cmp(&one.score).then(place(one).cmp(&place(other)))
         });
         let predicted: Vec<_> =
@@ -218,6 +219,10 @@ impl Tracker {
         let share = |class| if Some(class) == self.background { 0.0 } else { f64::from(posterior[class]) };
         let sum: f64 = (0..self.classes).map(share).sum();
         // Nothing, or not a number.
-        if sum > 0.0 && sum.is_finite() { (0..self.classes).map(|class| share(class) / sum).collect() } else { certain() }
+        if sum > 0.0 && sum.is_finite() {
+            (0..self.classes).map(|class| share(class) / sum).collect()
+        } else {
+            certain()
+        }
     }
 }

@@ -136,12 +136,7 @@ impl Motion {
 
     /// The estimate.
     pub fn now(&self) -> BoxPx {
-        BoxPx {
-            x: self.x.position,
-            y: self.y.position,
-            width: self.width.log.exp(),
-            height: self.height.log.exp(),
-        }
+        BoxPx { x: self.x.position, y: self.y.position, width: self.width.log.exp(), height: self.height.log.exp() }
     }
 
     /// The same motion in frames of another size: factors of width and height, above 0.
@@ -228,7 +223,8 @@ mod tests {
 
     #[test]
     fn a_constant_velocity_is_learnt_exactly() {
-        let at = |seconds: f64| BoxPx { x: 100.0 + 80.0 * seconds, y: 300.0 - 25.0 * seconds, width: 40.0, height: 50.0 };
+        let at =
+            |seconds: f64| BoxPx { x: 100.0 + 80.0 * seconds, y: 300.0 - 25.0 * seconds, width: 40.0, height: 50.0 };
         let mut motion = Motion::new(at(0.0));
         for step in 1..60 {
             motion.predict(Duration::from_millis(100));
@@ -247,8 +243,7 @@ mod tests {
         let (mut seen_error, mut error) = (0.0, 0.0);
         for _ in 0..300 {
             let mut noise = |size: f64| rng.random_range(-size..size);
-            let seen =
-                BoxPx { x: 200.0 + noise(8.0), y: 200.0, width: 50.0 * noise(0.3).exp(), height: 50.0 };
+            let seen = BoxPx { x: 200.0 + noise(8.0), y: 200.0, width: 50.0 * noise(0.3).exp(), height: 50.0 };
             motion.predict(Duration::from_millis(33));
             motion.correct(seen);
             seen_error += (seen.x - 200.0).powi(2) + (seen.width - 50.0).powi(2);

@@ -29,8 +29,8 @@ pub struct GateSettings {
     pub min_iou: f64,
     /// Distance of the centres that is allowed at once, in sides of the larger box.
     pub reach: f64,
-    /// By how much the reach grows with the time for which the track was not seen, in sides a second: a walk of 1.5 m/s is
-    /// six or seven faces a second, of which the prediction knows the half after two sightings.
+    /// By how much the reach grows with the time for which the track was not seen, in sides a second: a person walks 5 to 7
+    /// of their face's sides in one, and the prediction knows most of that after two sightings.
     pub reach_per_second: f64,
     /// Largest reach, in sides: beyond it stands somebody else.
     pub max_reach: f64,
@@ -42,7 +42,7 @@ pub struct GateSettings {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LabelSettings {
     /// Time after which another class takes over if every detection is certain of it. Detections that are wrong one time in
-    /// five make it about half as long again.
+    /// five make it about twice as long.
     pub change_after: Duration,
     /// By how much another class must be more probable than the current one before it gains at all, in [0, 1).
     pub allowance: f64,
@@ -80,7 +80,7 @@ impl TrackSettings {
 
 impl Default for GateSettings {
     fn default() -> Self {
-        Self { min_iou: 0.2, reach: 0.5, reach_per_second: 3.0, max_reach: 2.0, max_side_ratio: 2.0 }
+        Self { min_iou: 0.2, reach: 0.5, reach_per_second: 5.0, max_reach: 2.0, max_side_ratio: 2.0 }
     }
 }
 
