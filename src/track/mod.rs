@@ -14,11 +14,11 @@ pub mod assignment;
 pub mod box_px;
 pub mod event;
 pub mod label;
+mod life;
 pub mod motion;
 pub mod settings;
 #[cfg(test)]
 mod tests;
-mod track;
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub use label::Label;
 pub use settings::TrackSettings;
 
 use box_px::BoxPx;
-use track::{Moment, Track};
+use life::{Moment, Track};
 
 /// A detection, and how probable each class is there.
 #[derive(Debug, Clone, Copy)]

@@ -334,8 +334,9 @@ fn no_alarm_for_masks_flicker_short_times_or_again() {
 
 #[test]
 fn alarms_remember_a_bounded_history() {
-    let found =
-        alarms(10, 200.0, |time| Some(if time < 160.0 && (time / 2.0) as u32 % 2 == 0 { MASK } else { NO_MASK }));
+    let found = alarms(10, 200.0, |time| {
+        Some(if time < 160.0 && ((time / 2.0) as u32).is_multiple_of(2) { MASK } else { NO_MASK })
+    });
     let [alarm] = &found[..] else { panic!("{found:?}") };
     assert_eq!((alarm.history.len(), alarm.history.last().unwrap().since), (32, alarm.began));
     assert!(alarm.history_left_out > 30 && alarm.history.is_sorted_by_key(|labelled| labelled.since));
