@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use super::box_px::BoxPx;
 
-/// Standard deviation of a detected centre, in [sides](BoxPx::side) of the box.
+/// Standard deviation of a detected centre, in [sides](BoxPx::side) of the box. On the bundled clip it is 0.01 for a face of
+/// 200 pixels; the cells in which the scan finds boxes are 0.1 of one of 40.
 const CENTRE_NOISE: f64 = 0.1;
 /// Standard deviation of the logarithm of a detected width or height.
 const SIZE_NOISE: f64 = 0.15;
