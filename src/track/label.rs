@@ -13,8 +13,9 @@
 //! Until the track appears, its label is the leading class, or uncertain below `split_below`.
 //!
 //! How often 20 % of wrong labels, independent from frame to frame, change the label by chance falls quickly with the frame
-//! rate: in a simulation of 80 minutes, never at 10 frames a second and above, once in 3 minutes at 5. No filter that
-//! follows a true change within a second does much better there: that second has five frames.
+//! rate: in a simulation of 80 minutes, never at 10 frames a second and above, once in 3 minutes at 5, twice a minute at 3.
+//! No filter that follows a true change within a second does much better there: that second has few frames. Flicker at
+//! regular distances never changes it.
 
 use std::time::Duration;
 
