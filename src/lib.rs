@@ -40,4 +40,5 @@ pub mod stats;
 pub mod stopwatch;
 pub mod telemetry;
 pub mod threads;
+pub mod track;
 pub mod train;

@@ -19,6 +19,7 @@ const ORDER: [&str; 29] = [
     "boxes",
     "scan",
     "analyse",
+    "track",
     "draw",
     "plot",
     "train",

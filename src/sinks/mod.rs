@@ -5,9 +5,11 @@
 pub mod comparison;
 pub mod events;
 mod finding;
+pub mod rotation;
 #[cfg(feature = "gstreamer")]
 pub mod save;
 pub mod scan;
+pub mod snapshots;
 pub mod stats_file;
 #[cfg(test)]
 pub(crate) mod testing;
