@@ -12,6 +12,7 @@ use maskwatch::model::engine::{Engine, Layer, Tap};
 use maskwatch::model::preprocess::resize;
 use maskwatch::model::resnet::Resolution;
 use maskwatch::pca::{Components, fit, fit_truncated};
+use maskwatch::scan::folded::FoldedHead;
 use maskwatch::scan::maps::Head;
 use maskwatch::scan::{ScanSettings, regions};
 use maskwatch::threads;
@@ -59,8 +60,11 @@ fn after_the_forward_pass(criterion: &mut Criterion) {
     let basis = fit(activations, KEPT).expect("sound activations");
     let head = Head { weights: engine.class_weights(), biases: engine.class_biases(), background: Some(2) };
     let maps = || {
-        let posteriors = head.posteriors(activations);
-        head.maps(activations, &posteriors, &basis, layer.grid, &settings)
+        FoldedHead::new(head, &basis, settings.centred).read(activations, &basis.mean).maps(
+            Some(2),
+            layer.grid,
+            &settings,
+        )
     };
     criterion.bench_function("maps", |bencher| bencher.iter(maps));
     let maps = maps();

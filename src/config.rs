@@ -8,16 +8,18 @@ use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::analyse::{AnalysisSettings, View};
+use crate::analyse::{AnalysisSettings, BasisSettings, View};
 use crate::boxes::default_threshold;
 use crate::capture::{CaptureError, OpenOptions, Policy, SourceSpec};
-use crate::cli::{ExplanationArgs, LayerArg, OutputArgs, PolicyArg, RunArgs};
+use crate::cli::{BasisArg, ExplanationArgs, LayerArg, OutputArgs, PolicyArg, RunArgs};
 use crate::display;
 use crate::exit_code::ExitCode;
 use crate::explain::Method;
 use crate::model::device::DeviceChoice;
 use crate::model::resnet::Resolution;
+use crate::pca::CacheSettings;
 use crate::pipeline::{NamedSource, RunSettings};
+use crate::scan::ScanMap;
 use crate::sinks::SaveTarget;
 
 /// File name of the shipped model for pictures seen as a whole.
@@ -125,12 +127,21 @@ impl RunConfig {
 
 /// How frames are looked at.
 fn view(args: &RunArgs) -> Result<View, UsageError> {
-    if let Some(settings) = scan::scan_settings(&args.scan, &args.explanation)? {
+    if let Some(mut settings) = scan::scan_settings(&args.scan, &args.explanation)? {
         if let Some(method) = args.method.filter(|&method| method != Method::HayCam) {
             scan::refuse_with_scan(&[(&format!("--method {method}"), true)])?;
         }
         scan::refuse_with_scan(&[("--all-boxes", args.all_boxes)])?;
+        if let Some(basis) = args.basis {
+            if settings.scan.map == ScanMap::Posterior {
+                return Err(UsageError("--basis changes nothing with --scan-map posterior; leave one out".to_owned()));
+            }
+            settings.basis = basis_settings(basis);
+        }
         return Ok(View::Scan(settings));
+    }
+    if args.basis.is_some() {
+        return Err(UsageError("--basis is for scans; leave it out, or --scan whole".to_owned()));
     }
     let method = args.method.unwrap_or(Method::HayCamRefined);
     refuse_unheeded(&args.explanation, &[method])?;
@@ -139,6 +150,15 @@ fn view(args: &RunArgs) -> Result<View, UsageError> {
     let suiting = || default_threshold(method, &method_settings, args.resolution.into());
     let threshold = args.explanation.threshold.unwrap_or_else(suiting);
     Ok(View::Whole(AnalysisSettings { method, method_settings, threshold, all_boxes: args.all_boxes }))
+}
+
+fn basis_settings(basis: BasisArg) -> BasisSettings {
+    match basis {
+        BasisArg::Cached => {
+            BasisSettings { live: Some(CacheSettings::default()), recorded: Some(CacheSettings::default()) }
+        }
+        BasisArg::PerFrame => BasisSettings::PER_FRAME,
+    }
 }
 
 /// Options that no method heeds are mistakes.
@@ -310,7 +330,10 @@ mod tests {
 
     #[test]
     fn frames_are_scanned_unless_they_are_seen_as_a_whole() {
-        assert_eq!(scanned(&[]), ScanAnalysisSettings { scan: ScanSettings::default(), threshold: None });
+        assert_eq!(
+            scanned(&[]),
+            ScanAnalysisSettings { scan: ScanSettings::default(), threshold: None, basis: BasisSettings::default() }
+        );
         assert_eq!(scanned(&["--scan", "auto"]), scanned(&[]));
         assert_eq!(scanned(&["--scan", "512"]).scan.short_side, 512);
         assert_eq!(scanned(&["--min-face", "30"]).scan.min_face, Some(30));

@@ -122,7 +122,7 @@ impl Problem {
 /// Never fails as a whole: what went wrong is in the summary, beside what was done all the same.
 pub fn run(
     settings: &RunSettings,
-    analyser: Analyser,
+    mut analyser: Analyser,
     annotator: Annotator,
     sinks: Vec<Box<dyn Sink>>,
     observer: &mut dyn Observer,
@@ -158,7 +158,9 @@ pub fn run(
         }
         let dropped: Vec<_> = feeds.iter().map(Feed::dropped).collect();
         let (to_output, from_inference) = bounded(QUEUE);
-        threads.spawn("inference".to_owned(), move || stages::infer(&feeds, &analyser, &to_output, shutdown));
+        threads.spawn("inference".to_owned(), move || {
+            stages::infer(&feeds, &mut analyser, settings.policy, &to_output, shutdown)
+        });
 
         // The output stage runs here: windows belong to the thread that drives them, and on some systems to the main one.
         let mut output = stages::Output::new(classes, annotator, sinks, observer, shutdown);

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Select, Sender};
 use super::feed::{Closed, Feed, FeedSender};
 use super::summary::{SourceSummary, StageTimes, Summary};
 use super::{NamedSource, Observer, Problem};
-use crate::analyse::{Analyser, Analysis};
+use crate::analyse::{Analyser, Analysis, FrameRequest};
 use crate::capture::{CaptureError, OpenOptions, Policy, SourceInfo};
 use crate::draw::Annotator;
 use crate::frame::Frame;
@@ -109,7 +109,8 @@ fn capture_one(
 /// Analyses what the feeds deliver, whichever is ready, until all have ended.
 pub(super) fn infer(
     feeds: &[Feed<Captured>],
-    analyser: &Analyser,
+    analyser: &mut Analyser,
+    policy: Option<Policy>,
     output: &Sender<Analysed>,
     shutdown: &Shutdown,
 ) -> Option<Problem> {
@@ -127,15 +128,22 @@ pub(super) fn infer(
                 open -= 1;
                 continue;
             }
-            Ok(Captured::Closed { source, error }) => Analysed::Closed { source, error },
-            Ok(Captured::Frame { source, info, frame }) => match analyser.analyse(&frame.image) {
-                Ok(analysis) => Analysed::Frame { source, info, frame, analysis: Box::new(analysis) },
-                Err(error) => {
-                    // A network that fails on one frame fails on the next.
-                    shutdown.request();
-                    return Some(Problem::Analyse { origin: info.name.clone(), frame: frame.index, error });
+            Ok(Captured::Closed { source, error }) => {
+                analyser.forget(source);
+                Analysed::Closed { source, error }
+            }
+            Ok(Captured::Frame { source, info, frame }) => {
+                let live = policy.unwrap_or(info.policy) == Policy::Live;
+                let request = FrameRequest { source, image: &frame.image, live, pts: frame.pts };
+                match analyser.analyse_batch(&[request]).pop().expect("an answer for each frame") {
+                    Ok(analysis) => Analysed::Frame { source, info, frame, analysis: Box::new(analysis) },
+                    Err(error) => {
+                        // A network that fails on one frame fails on the next.
+                        shutdown.request();
+                        return Some(Problem::Analyse { origin: info.name.clone(), frame: frame.index, error });
+                    }
                 }
-            },
+            }
         };
         if output.send(message).is_err() {
             break;
