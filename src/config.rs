@@ -338,6 +338,9 @@ mod tests {
         assert_eq!(scanned(&["--scan", "512"]).scan.short_side, 512);
         assert_eq!(scanned(&["--min-face", "30"]).scan.min_face, Some(30));
         assert_eq!(scanned(&["--method", "haycam", "--components", "5"]).scan.components, Components::Count(5));
+        let kept = Some(CacheSettings::default());
+        assert_eq!(scanned(&["--basis", "cached"]).basis, BasisSettings { live: kept, recorded: kept });
+        assert_eq!(scanned(&["--basis", "per-frame"]).basis, BasisSettings::PER_FRAME);
         let low = scanned(&["--threshold", "0.01"]);
         assert_eq!((low.threshold, low.scan.floor), (Some(0.01), 0.01), "what is asked for is reported");
         let model = |options| config(options).unwrap().model.file_name().unwrap().to_owned();
@@ -356,6 +359,8 @@ mod tests {
             (&["--threshold", "otsu"], "--threshold otsu is for"),
             (&["--scan", "384", "--min-face", "30"], "and so does --scan 384"),
             (&["--scan", "whole", "--min-face", "30"], "and so does --scan whole"),
+            (&["--scan", "whole", "--basis", "cached"], "--basis is for scans"),
+            (&["--scan-map", "posterior", "--basis", "per-frame"], "--basis changes nothing with --scan-map posterior"),
         ] {
             assert!(error(options).contains(expected), "{options:?}: {}", error(options));
         }

@@ -14,74 +14,21 @@
 //! Everything here is decided from numbers that come in, time included. Who fits, and on which thread, is up to the owner:
 //! a refit that has [begun](BasisCache::begin) may end any number of frames later.
 
-use std::fmt;
+mod kept;
+mod settings;
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
-use ndarray::{Array1, Array2, ArrayView2, Axis};
-use sha2::{Digest, Sha256};
+use ndarray::{Array1, ArrayView2, Axis};
 
-use super::fit::{Basis, PcaError};
+use super::fit::PcaError;
 
-/// When a kept basis is given up.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct CacheSettings {
-    /// Fall of the captured variance since the fit that is put up with, in (0, 1).
-    pub margin: f64,
-    /// Every how many frames the captured variance is computed, at least 1.
-    pub sample_every: u64,
-    /// How long a basis is kept at most.
-    pub max_age: Duration,
-    /// Squared distance between the mean activations of two consecutive frames that makes a scene cut, as a share of the
-    /// mean squared distance of a position from the mean when the basis was fitted.
-    pub cut: f64,
-}
+pub use kept::{BasisId, FrameStamp, KeptBasis};
+pub use settings::{CacheSettings, RefitCounts, RefitReason};
 
-impl Default for CacheSettings {
-    fn default() -> Self {
-        Self { margin: 0.05, sample_every: 5, max_age: Duration::from_secs(10), cut: 0.5 }
-    }
-}
-
-/// Why a basis was fitted anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RefitReason {
-    /// It captured too little of a frame.
-    Drift,
-    /// The picture changed at once.
-    SceneCut,
-    /// It was old.
-    Age,
-    /// The grid of positions changed.
-    Resolution,
-}
-
-/// How often bases of a source were fitted anew, by reason. The first fit is none of them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RefitCounts {
-    /// See [`RefitReason::Drift`].
-    pub drift: u64,
-    /// See [`RefitReason::SceneCut`].
-    pub scene_cut: u64,
-    /// See [`RefitReason::Age`].
-    pub age: u64,
-    /// See [`RefitReason::Resolution`].
-    pub resolution: u64,
-}
-
-/// Tells one basis from another: the beginning of a hash of its numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct BasisId(u64);
-
-/// A frame of a source: its number among those the cache has seen, its time, and its grid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FrameStamp {
-    /// From 0.
-    pub frame: u64,
-    /// Presentation time.
-    pub pts: Duration,
-    /// Rows and columns of positions.
-    pub grid: (usize, usize),
-}
+use settings::State;
 
 /// What a look at a frame says.
 #[derive(Debug, Clone)]
@@ -105,20 +52,6 @@ pub enum FitNeed {
     Soon(RefitReason),
 }
 
-/// A basis made ready for being kept, which is best done where it is fitted.
-#[derive(Debug, Clone)]
-pub struct KeptBasis {
-    basis: Basis,
-    id: BasisId,
-    /// (filters, components) in single precision: drift is sampled with it.
-    directions: Array2<f32>,
-    /// The kept mean along each direction.
-    mean_scores: Array1<f32>,
-    /// Mean squared distance of a position from the mean.
-    spread: f64,
-    fitted: FrameStamp,
-}
-
 /// The basis of one source.
 #[derive(Debug)]
 pub struct BasisCache {
@@ -131,84 +64,6 @@ pub struct BasisCache {
     due: Option<RefitReason>,
     begun: Option<(FrameStamp, RefitReason)>,
     counts: RefitCounts,
-}
-
-impl fmt::Display for BasisId {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-impl BasisId {
-    fn of(basis: &Basis) -> Self {
-        let mut hash = Sha256::new();
-        for value in basis.mean.iter().chain(basis.directions.iter()) {
-            hash.update(value.to_le_bytes());
-        }
-        let first = hash.finalize().first_chunk().copied().expect("a SHA-256 has 32 bytes");
-        Self(u64::from_be_bytes(first))
-    }
-}
-
-impl RefitCounts {
-    /// Of all reasons.
-    pub fn total(&self) -> u64 {
-        self.drift + self.scene_cut + self.age + self.resolution
-    }
-
-    fn count(&mut self, reason: RefitReason) {
-        *match reason {
-            RefitReason::Drift => &mut self.drift,
-            RefitReason::SceneCut => &mut self.scene_cut,
-            RefitReason::Age => &mut self.age,
-            RefitReason::Resolution => &mut self.resolution,
-        } += 1;
-    }
-}
-
-impl KeptBasis {
-    /// Keeps what was fitted to a frame.
-    pub fn new(basis: Basis, fitted: FrameStamp) -> Self {
-        let positions = (fitted.grid.0 * fitted.grid.1).max(1) as f64;
-        Self {
-            id: BasisId::of(&basis),
-            directions: basis.directions.mapv(|value| value as f32),
-            mean_scores: basis.mean.dot(&basis.directions).mapv(|value| value as f32),
-            spread: basis.total_variance / positions,
-            basis,
-            fitted,
-        }
-    }
-
-    /// What was fitted.
-    pub fn basis(&self) -> &Basis {
-        &self.basis
-    }
-
-    /// Which one it is.
-    pub fn id(&self) -> BasisId {
-        self.id
-    }
-
-    /// The frame that it was fitted to.
-    pub fn fitted(&self) -> FrameStamp {
-        self.fitted
-    }
-
-    /// Share of the variance of activations (positions, filters) about the kept mean that the directions capture, in [0, 1];
-    /// 1 where there is none to capture.
-    ///
-    /// # Panics
-    ///
-    /// When there are other filters than those it was fitted to.
-    pub fn captured_variance_of(&self, activations: ArrayView2<f32>) -> f64 {
-        let square = |values: ndarray::ArrayView1<f32>| f64::from(values.dot(&values));
-        let scores = activations.dot(&self.directions) - &self.mean_scores;
-        let along: f64 = scores.rows().into_iter().map(square).sum();
-        let mean = self.basis.mean.mapv(|value| value as f32);
-        let total: f64 = activations.rows().into_iter().map(|position| square((&position - &mean).view())).sum();
-        if total == 0.0 { 1.0 } else { (along / total).min(1.0) }
-    }
 }
 
 impl BasisCache {
@@ -241,16 +96,19 @@ impl BasisCache {
         self.frames_seen += 1;
         let previous_mean = self.previous_mean.replace(mean.clone());
         let Some(kept) = &self.kept else { return Ok(Look { stamp, mean, need: FitNeed::Now(None) }) };
-        if kept.fitted.grid != grid || kept.basis.mean.len() != mean.len() {
+        if kept.fitted().grid != grid || kept.basis().mean.len() != mean.len() {
             let need = FitNeed::Now(Some(RefitReason::Resolution));
             return Ok(Look { stamp, mean, need });
         }
-        let shift = previous_mean.map_or(0.0, |previous| share(squared_distance(&previous, &mean), kept.spread));
+        let shift = previous_mean.map_or(0.0, |previous| share(squared_distance(&previous, &mean), kept.spread()));
         if stamp.frame - self.sample.1 >= self.settings.sample_every {
             self.sample = (kept.captured_variance_of(activations), stamp.frame);
         }
-        let state =
-            State { shift, age: pts.abs_diff(kept.fitted.pts), lost: kept.basis.captured_variance() - self.sample.0 };
+        let state = State {
+            shift,
+            age: pts.abs_diff(kept.fitted().pts),
+            lost: kept.basis().captured_variance() - self.sample.0,
+        };
         match self.settings.reason(state) {
             // What is under way was fitted before the cut.
             Some(RefitReason::SceneCut) => self.due = Some(RefitReason::SceneCut),
@@ -280,7 +138,7 @@ impl BasisCache {
     /// another fit has overtaken it.
     pub fn end(&mut self, kept: KeptBasis) -> bool {
         match self.begun {
-            Some((stamp, reason)) if stamp == kept.fitted => {
+            Some((stamp, reason)) if stamp == kept.fitted() => {
                 let due = self.due;
                 self.keep(kept, Some(reason));
                 self.due = due;
@@ -292,7 +150,7 @@ impl BasisCache {
 
     /// Keeps a basis that was fitted on the spot; the reason is missing at the first.
     pub fn keep(&mut self, kept: KeptBasis, reason: Option<RefitReason>) {
-        self.sample = (kept.basis.captured_variance(), kept.fitted.frame);
+        self.sample = (kept.basis().captured_variance(), kept.fitted().frame);
         self.kept = Some(kept);
         self.due = None;
         self.begun = None;
@@ -314,37 +172,12 @@ impl BasisCache {
     /// Frames between the one that the kept basis was fitted to and the last one seen.
     pub fn age_frames(&self) -> u64 {
         let last = self.frames_seen.saturating_sub(1);
-        self.kept.as_ref().map_or(0, |kept| last - kept.fitted.frame)
+        self.kept.as_ref().map_or(0, |kept| last - kept.fitted().frame)
     }
 
     /// Why bases were given up so far.
     pub fn counts(&self) -> RefitCounts {
         self.counts
-    }
-}
-
-/// How a kept basis stands.
-#[derive(Debug, Clone, Copy)]
-struct State {
-    /// Squared distance to the mean of the frame before, as a share of the spread.
-    shift: f64,
-    age: Duration,
-    /// Captured variance at the fit less that of the last sample.
-    lost: f64,
-}
-
-impl CacheSettings {
-    /// Why a basis in that state is due.
-    fn reason(&self, state: State) -> Option<RefitReason> {
-        if state.shift > self.cut {
-            Some(RefitReason::SceneCut)
-        } else if state.age >= self.max_age {
-            Some(RefitReason::Age)
-        } else if state.lost > self.margin {
-            Some(RefitReason::Drift)
-        } else {
-            None
-        }
     }
 }
 
