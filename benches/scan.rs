@@ -1,8 +1,10 @@
 //! What a scan costs beyond the forward pass: the principal components, exact and truncated, the maps and the regions, on
-//! activations of the shipped model for 49 positions (224x224), 240 (640x384) and 960 (the same, atrous).
+//! activations of the shipped model for 49 positions (224x224), 240 (640x384) and 960 (the same, atrous); and what a basis
+//! that is kept from frame to frame saves, for 448 positions (896x512).
 
 use std::hint::black_box;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use maskwatch::capture::stills::read_image;
@@ -11,7 +13,8 @@ use maskwatch::explain::normalise::enlarge;
 use maskwatch::model::engine::{Engine, Layer, Tap};
 use maskwatch::model::preprocess::resize;
 use maskwatch::model::resnet::Resolution;
-use maskwatch::pca::{Components, fit, fit_truncated};
+use maskwatch::pca::cache::{FrameStamp, KeptBasis};
+use maskwatch::pca::{BasisCache, CacheSettings, Components, fit, fit_truncated};
 use maskwatch::scan::folded::FoldedHead;
 use maskwatch::scan::maps::Head;
 use maskwatch::scan::{ScanSettings, regions};
@@ -85,5 +88,71 @@ fn after_the_forward_pass(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, principal_components, after_the_forward_pass);
+/// What the maps add to posteriors, which a detector without HayCAM would need as well: with a kept basis, and with one a
+/// frame. The ways take turns, so that whatever else the machine does weighs on all of them.
+fn maps_beside_posteriors(criterion: &mut Criterion) {
+    let engine = load();
+    let layer = layer4(&engine, (896, 512));
+    let activations = layer.activations.view();
+    let settings = ScanSettings::default();
+    let basis = fit_truncated(activations, KEPT).expect("sound activations");
+    let head = Head { weights: engine.class_weights(), biases: engine.class_biases(), background: Some(2) };
+    let folded = FoldedHead::new(head, &basis, settings.centred);
+    // No sample falls due.
+    let mut cache =
+        BasisCache::new(CacheSettings { sample_every: u64::MAX, max_age: Duration::MAX, ..CacheSettings::default() });
+    let stamp = FrameStamp { frame: 0, pts: Duration::ZERO, grid: layer.grid };
+    let kept = KeptBasis::new(basis, stamp);
+    cache.keep(kept.clone(), None);
+
+    let mut ways: [(&str, Box<dyn FnMut() + '_>); 5] = [
+        ("posteriors alone", Box::new(|| drop(black_box(head.posteriors(activations))))),
+        (
+            "posteriors and maps, kept basis",
+            Box::new(|| {
+                let look = cache.see(activations, layer.grid, Duration::ZERO).expect("sound activations");
+                black_box(folded.read(activations, &look.mean));
+            }),
+        ),
+        (
+            "posteriors and maps, basis a frame",
+            Box::new(|| {
+                let basis = fit_truncated(activations, KEPT).expect("sound activations");
+                black_box(FoldedHead::new(head, &basis, settings.centred).read(activations, &basis.mean));
+            }),
+        ),
+        (
+            "captured variance of a frame",
+            Box::new(|| {
+                black_box(kept.captured_variance_of(activations));
+            }),
+        ),
+        (
+            "making a basis ready for being kept",
+            Box::new(|| {
+                let kept = KeptBasis::new(kept.basis().clone(), stamp);
+                black_box(FoldedHead::new(head, kept.basis(), settings.centred));
+            }),
+        ),
+    ];
+    let mut group = criterion.benchmark_group(format!("{} positions", activations.nrows()));
+    for index in 0..ways.len() {
+        group.bench_function(ways[index].0, |bencher| {
+            bencher.iter_custom(|rounds| {
+                let mut time = Duration::ZERO;
+                for _ in 0..rounds {
+                    for (other, (_, way)) in ways.iter_mut().enumerate() {
+                        let started = Instant::now();
+                        way();
+                        time += if other == index { started.elapsed() } else { Duration::ZERO };
+                    }
+                }
+                time
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, principal_components, after_the_forward_pass, maps_beside_posteriors);
 criterion_main!(benches);

@@ -18,7 +18,7 @@
 //! map without a basis says how much. Of boxes: IoU of those matched in consecutive frames, and the share of boxes
 //! that have no match in the next frame.
 //!
-//! `--grid` tries margins, sampling intervals and ages in place of the default.
+//! `--grid` tries margins, sampling intervals and ages beside the default. `--centred` adds maps without the mean.
 
 mod measures;
 mod replay;
@@ -48,7 +48,7 @@ struct Args {
     /// Every how many frames one is taken
     #[arg(long, default_value_t = 3)]
     step: usize,
-    /// Maps without the mean of each filter
+    /// Maps without the mean of each filter, too
     #[arg(long)]
     centred: bool,
     /// A new basis serves from the next frame on
@@ -62,26 +62,34 @@ struct Args {
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     threads::size_pools(None);
-    let settings = ScanSettings { centred: args.centred, ..ScanSettings::default() };
-    let scanner = Scanner::new(Engine::load(&scenes_model(), Device::Cpu)?, settings);
+    let scanner = |centred| {
+        let settings = ScanSettings { centred, ..ScanSettings::default() };
+        anyhow::Ok(Scanner::new(Engine::load(&scenes_model(), Device::Cpu)?, settings))
+    };
+    let uncentred = scanner(false)?;
     let mut clips = Vec::new();
     for video in &args.videos {
-        let clip = Clip::read(&scanner, video, args.step, args.frames)?;
+        let clip = Clip::read(&uncentred, video, args.step, args.frames)?;
         eprintln!("{}: {} frames", clip.name, clip.frames.len());
         clips.push(clip);
     }
-    let exact: Vec<Played> = clips.iter().map(|clip| clip.exact(&scanner)).collect::<Result<_, _>>()?;
-    if args.grid {
-        return grid(&scanner, &clips, &exact, args.live);
+    tables(&uncentred, &clips, &args)?;
+    if args.centred {
+        println!("Centred:\n");
+        tables(&scanner(true)?, &clips, &args)?;
     }
+    Ok(())
+}
+
+fn tables(scanner: &Scanner, clips: &[Clip], args: &Args) -> anyhow::Result<()> {
+    let exact: Vec<Played> = clips.iter().map(|clip| clip.exact(scanner)).collect::<Result<_, _>>()?;
+    let play = |clip: &Clip| clip.kept(scanner, CacheSettings::default(), args.live);
+    let kept: Vec<Played> = clips.iter().map(play).collect::<Result<_, _>>()?;
     println!("| clip | frames | {} |", Exactness::HEADER.join(" | "));
     println!("|---|---|{}", "---|".repeat(Exactness::HEADER.len()));
-    let mut kept = Vec::new();
-    for (clip, exact) in clips.iter().zip(&exact) {
-        let played = clip.kept(&scanner, CacheSettings::default(), args.live)?;
-        let cells = Exactness::of(&[(exact, &played)]).cells().join(" | ");
+    for ((clip, exact), kept) in clips.iter().zip(&exact).zip(&kept) {
+        let cells = Exactness::of(&[(exact, kept)]).cells().join(" | ");
         println!("| {} | {} | {cells} |", clip.name, clip.frames.len());
-        kept.push(played);
     }
     let pairs: Vec<_> = exact.iter().zip(&kept).collect();
     let frames: usize = clips.iter().map(|clip| clip.frames.len()).sum();
@@ -90,12 +98,13 @@ fn main() -> anyhow::Result<()> {
     println!("| clip | basis | {} |", Flicker::HEADER.join(" | "));
     println!("|---|---|{}", "---|".repeat(Flicker::HEADER.len()));
     for ((clip, exact), kept) in clips.iter().zip(&exact).zip(&kept) {
-        let plain = clip.without_basis(&scanner)?;
+        let plain = clip.without_basis(scanner)?;
         for (name, played) in [("per frame", exact), ("cached", kept), ("none", &plain)] {
             println!("| {} | {name} | {} |", clip.name, Flicker::of(clip, played).cells().join(" | "));
         }
     }
-    Ok(())
+    println!();
+    if args.grid { grid(scanner, clips, &exact, args.live) } else { Ok(()) }
 }
 
 /// All clips together, a line a setting.
@@ -113,5 +122,6 @@ fn grid(scanner: &Scanner, clips: &[Clip], exact: &[Played], live: bool) -> anyh
             println!("| {margin} | {sample_every} | {max_age_secs} | {cells} |");
         }
     }
+    println!();
     Ok(())
 }
