@@ -7,13 +7,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use image::RgbImage;
 use maskwatch::capture::stills::read_image;
 use maskwatch::config::shipped_model;
 use maskwatch::explain::normalise::enlarge;
 use maskwatch::model::engine::{Engine, Layer, Tap};
 use maskwatch::model::preprocess::resize;
 use maskwatch::model::resnet::Resolution;
-use maskwatch::pca::cache::{FrameStamp, KeptBasis};
+use maskwatch::pca::cache::{Activations, FrameStamp, KeptBasis};
 use maskwatch::pca::{BasisCache, CacheSettings, Components, fit, fit_truncated};
 use maskwatch::scan::folded::FoldedHead;
 use maskwatch::scan::maps::Head;
@@ -27,10 +28,13 @@ fn load() -> Engine {
     Engine::load(&shipped_model(), Device::Cpu).expect("the shipped model")
 }
 
-fn layer4(engine: &Engine, size: (u32, u32)) -> Layer {
+fn prepared(size: (u32, u32)) -> RgbImage {
     let picture = read_image(&Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/collins_surgical.jpg"));
-    let prepared = resize(&picture.expect("a bundled picture"), None, size);
-    engine.infer(&[prepared], Tap::Layer4).expect("an answer").remove(0).layer4
+    resize(&picture.expect("a bundled picture"), None, size)
+}
+
+fn layer4(engine: &Engine, size: (u32, u32)) -> Layer {
+    engine.infer(&[prepared(size)], Tap::Layer4).expect("an answer").remove(0).layer4
 }
 
 fn principal_components(criterion: &mut Criterion) {
@@ -63,7 +67,7 @@ fn after_the_forward_pass(criterion: &mut Criterion) {
     let basis = fit(activations, KEPT).expect("sound activations");
     let head = Head { weights: engine.class_weights(), biases: engine.class_biases(), background: Some(2) };
     let maps = || {
-        FoldedHead::new(head, &basis, settings.centred).read(activations, &basis.mean).maps(
+        FoldedHead::new(head, &basis, settings.centred).read_activations(activations, &basis.mean).maps(
             Some(2),
             layer.grid,
             &settings,
@@ -78,8 +82,7 @@ fn after_the_forward_pass(criterion: &mut Criterion) {
             }
         });
     });
-    let picture = read_image(&Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/collins_surgical.jpg"));
-    let prepared = resize(&picture.expect("a bundled picture"), None, (640, 384));
+    let prepared = prepared((640, 384));
     let mut group = criterion.benchmark_group("network");
     group.sample_size(20);
     group.bench_function("forward 640x384", |bencher| {
@@ -92,8 +95,9 @@ fn after_the_forward_pass(criterion: &mut Criterion) {
 /// frame. The ways take turns, so that whatever else the machine does weighs on all of them.
 fn maps_beside_posteriors(criterion: &mut Criterion) {
     let engine = load();
-    let layer = layer4(&engine, (896, 512));
-    let activations = layer.activations.view();
+    let layer = engine.layer4(&[prepared((896, 512))]).expect("an answer").remove(0);
+    let host = layer.to_host().expect("activations");
+    let activations = host.activations.view();
     let settings = ScanSettings::default();
     let basis = fit_truncated(activations, KEPT).expect("sound activations");
     let head = Head { weights: engine.class_weights(), biases: engine.class_biases(), background: Some(2) };
@@ -101,7 +105,7 @@ fn maps_beside_posteriors(criterion: &mut Criterion) {
     // No sample falls due.
     let mut cache =
         BasisCache::new(CacheSettings { sample_every: u64::MAX, max_age: Duration::MAX, ..CacheSettings::default() });
-    let stamp = FrameStamp { frame: 0, pts: Duration::ZERO, grid: layer.grid };
+    let stamp = FrameStamp { frame: 0, pts: Duration::ZERO, grid: layer.grid() };
     let kept = KeptBasis::new(basis, stamp);
     cache.keep(kept.clone(), None);
 
@@ -110,21 +114,22 @@ fn maps_beside_posteriors(criterion: &mut Criterion) {
         (
             "posteriors and maps, kept basis",
             Box::new(|| {
-                let look = cache.see(activations, layer.grid, Duration::ZERO).expect("sound activations");
-                black_box(folded.read(activations, &look.mean));
+                cache.see(&layer, Duration::ZERO).expect("sound activations");
+                let products = layer.times(folded.weights()).expect("the head's filters");
+                black_box(folded.read(products.view(), layer.mean()));
             }),
         ),
         (
             "posteriors and maps, basis a frame",
             Box::new(|| {
                 let basis = fit_truncated(activations, KEPT).expect("sound activations");
-                black_box(FoldedHead::new(head, &basis, settings.centred).read(activations, &basis.mean));
+                black_box(FoldedHead::new(head, &basis, settings.centred).read_activations(activations, &basis.mean));
             }),
         ),
         (
             "captured variance of a frame",
             Box::new(|| {
-                black_box(kept.captured_variance_of(activations));
+                black_box(Activations::sums_of_squares(&layer, &kept).expect("sound activations"));
             }),
         ),
         (

@@ -8,7 +8,7 @@ use image::RgbImage;
 use maskwatch::boxes::Detection;
 use maskwatch::capture::{OpenOptions, SourceSpec};
 use maskwatch::explain::{ExplainError, Reduction};
-use maskwatch::model::engine::Layer;
+use maskwatch::model::device_layer::DeviceLayer;
 use maskwatch::pca::cache::{FitNeed, KeptBasis};
 use maskwatch::pca::{Basis, BasisCache, CacheSettings, RefitCounts};
 use maskwatch::scan::folded::FoldedHead;
@@ -29,7 +29,7 @@ pub struct Clip {
 
 /// A frame of it.
 pub struct Seen {
-    layer: Layer,
+    layer: DeviceLayer,
     view: ScanView,
     pts: Duration,
     /// Which positions show what they did in the frame before; none at the first.
@@ -76,8 +76,8 @@ impl Clip {
     /// With a basis a frame.
     pub fn exact(&self, scanner: &Scanner) -> Result<Played, ExplainError> {
         let read = |seen: &Seen| {
-            let basis = scanner.fit(seen.layer.activations.view())?;
-            Ok(find(scanner, seen, &scanner.fold(&basis)))
+            let basis = scanner.fit(seen.layer.to_host()?.activations.view())?;
+            find(scanner, seen, &scanner.fold(&basis))
         };
         let frames = self.frames.iter().map(read).collect::<Result<_, ExplainError>>()?;
         Ok(Played { frames, counts: RefitCounts::default() })
@@ -85,7 +85,7 @@ impl Clip {
 
     /// With a basis that keeps everything, which is none.
     pub fn without_basis(&self, scanner: &Scanner) -> Result<Played, ExplainError> {
-        let filters = self.frames.first().map_or(0, |seen| seen.layer.activations.ncols());
+        let filters = self.frames.first().map_or(0, |seen| seen.layer.mean().len());
         let everything = Basis {
             mean: Array1::zeros(filters),
             directions: Array2::eye(filters),
@@ -93,7 +93,7 @@ impl Clip {
             total_variance: 0.0,
         };
         let folded = scanner.fold(&everything);
-        let frames = self.frames.iter().map(|seen| find(scanner, seen, &folded)).collect();
+        let frames = self.frames.iter().map(|seen| find(scanner, seen, &folded)).collect::<Result<_, _>>()?;
         Ok(Played { frames, counts: RefitCounts::default() })
     }
 
@@ -108,9 +108,11 @@ impl Clip {
                 folded = Some(scanner.fold(kept.basis()));
                 assert!(cache.end(kept), "nothing overtakes a refit here");
             }
-            let activations = seen.layer.activations.view();
-            let look = cache.see(activations, seen.layer.grid, seen.pts)?;
-            let fit = || Ok::<_, ExplainError>(KeptBasis::new(scanner.fit(activations)?, look.stamp));
+            let look = cache.see(&seen.layer, seen.pts)?;
+            let fit = || {
+                let basis = scanner.fit(seen.layer.to_host()?.activations.view())?;
+                Ok::<_, ExplainError>(KeptBasis::new(basis, look.stamp))
+            };
             match look.need {
                 FitNeed::Nothing => {}
                 FitNeed::Soon(reason) if live => {
@@ -128,23 +130,21 @@ impl Clip {
             }
             let kept = cache.kept().expect("the first frame is fitted");
             let folded = folded.get_or_insert_with(|| scanner.fold(kept.basis()));
-            frames.push(find(scanner, seen, folded));
+            frames.push(find(scanner, seen, folded)?);
         }
         Ok(Played { frames, counts: cache.counts() })
     }
 }
 
-fn find(scanner: &Scanner, seen: &Seen, folded: &FoldedHead) -> Findings {
-    let activations = seen.layer.activations.view();
-    let mean = activations.mean_axis(Axis(0)).expect("a grid has positions").mapv(f64::from);
-    let reading = folded.read(activations, &mean);
+fn find(scanner: &Scanner, seen: &Seen, folded: &FoldedHead) -> Result<Findings, ExplainError> {
+    let reading = folded.read(seen.layer.times(folded.weights())?.view(), seen.layer.mean());
     let shown: Vec<usize> = (0..scanner.classes().len()).filter(|&class| Some(class) != scanner.background()).collect();
     let evidence = reading.evidence.select(Axis(1), &shown).mapv(|value| value.max(0.0));
     let mut scan =
-        scanner.find(reading, seen.layer.grid, seen.view, Reduction { components: 0, captured_variance: 1.0 });
+        scanner.find(reading, seen.layer.grid(), seen.view, Reduction { components: 0, captured_variance: 1.0 });
     let thresholds: Vec<f32> = scanner.classes().iter().map(|class| default_threshold(class)).collect();
     scan.keep_from(&thresholds);
-    Findings { evidence, boxes: scan.detections }
+    Ok(Findings { evidence, boxes: scan.detections })
 }
 
 fn still_positions(before: &RgbImage, now: &RgbImage) -> Vec<bool> {

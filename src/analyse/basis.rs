@@ -2,17 +2,15 @@
 //!
 //! Bases of live sources are renewed beside their frames. Those of recorded sources are renewed on the spot, so that two runs
 //! of a file find the same. A basis that is missing, at the first frame and at a change of the grid, is always fitted on the
-//! spot.
+//! spot. Activations leave the network's device for fits alone.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ndarray::Array1;
-
 use super::CamBasis;
 use super::fitter::{Fitted, Fitter, Request};
 use crate::explain::{ExplainError, Reduction};
-use crate::model::engine::Layer;
+use crate::model::device_layer::DeviceLayer;
 use crate::pca::cache::{FitNeed, FrameStamp, KeptBasis, RefitReason};
 use crate::pca::{BasisCache, CacheSettings, PcaError, RefitCounts};
 use crate::scan::Scanner;
@@ -72,7 +70,7 @@ impl SourceBases {
         scanner: &Scanner,
         settings: CacheSettings,
         sighting: Sighting,
-        layer: Layer,
+        layer: &DeviceLayer,
     ) -> Result<BasisReading, ExplainError> {
         self.take_fitted(scanner)?;
         let source = self.sources.entry(sighting.source).or_insert_with(|| {
@@ -82,22 +80,22 @@ impl SourceBases {
         if let Some(error) = source.failed.take() {
             return Err(ExplainError::Refit(error));
         }
-        let look = source.cache.see(layer.activations.view(), layer.grid, sighting.pts)?;
+        let look = source.cache.see(layer, sighting.pts)?;
         let soon = match look.need {
             FitNeed::Nothing => None,
             FitNeed::Soon(reason) if sighting.live => Some(reason),
             FitNeed::Soon(reason) => {
-                source.fit_now(scanner, &layer, look.stamp, Some(reason))?;
+                source.fit_now(scanner, layer, look.stamp, Some(reason))?;
                 None
             }
             FitNeed::Now(reason) => {
-                source.fit_now(scanner, &layer, look.stamp, reason)?;
+                source.fit_now(scanner, layer, look.stamp, reason)?;
                 None
             }
         };
-        let read = source.read(&layer, &look.mean);
+        let read = source.read(layer)?;
         if let Some(reason) = soon {
-            let request = Request { life: source.life, stamp: look.stamp, activations: layer.activations };
+            let request = Request { life: source.life, stamp: look.stamp, activations: layer.to_host()?.activations };
             if self.fitter.offer(request)? {
                 source.cache.begin(look.stamp, reason);
             }
@@ -140,26 +138,26 @@ impl SourceBasis {
     fn fit_now(
         &mut self,
         scanner: &Scanner,
-        layer: &Layer,
+        layer: &DeviceLayer,
         stamp: FrameStamp,
         reason: Option<RefitReason>,
-    ) -> Result<(), PcaError> {
-        let basis = scanner.fit(layer.activations.view())?;
+    ) -> Result<(), ExplainError> {
+        let basis = scanner.fit(layer.to_host()?.activations.view())?;
         self.folded = Some(scanner.fold(&basis));
         self.cache.keep(KeptBasis::new(basis, stamp), reason);
         Ok(())
     }
 
-    fn read(&self, layer: &Layer, mean: &Array1<f64>) -> BasisReading {
+    fn read(&self, layer: &DeviceLayer) -> Result<BasisReading, ExplainError> {
         let (folded, kept) = (self.folded.as_ref(), self.cache.kept());
         let (folded, kept) = folded.zip(kept).expect("a source without a basis is fitted before it is read");
-        BasisReading {
-            reading: folded.read(layer.activations.view(), mean),
+        Ok(BasisReading {
+            reading: folded.read(layer.times(folded.weights())?.view(), layer.mean()),
             reduction: Reduction {
                 components: kept.basis().components(),
                 captured_variance: self.cache.captured_variance(),
             },
             basis: CamBasis { id: kept.id(), age_frames: self.cache.age_frames() },
-        }
+        })
     }
 }

@@ -9,7 +9,8 @@ use super::batch::{self, Answer};
 use super::{Analysis, AnalysisTimes, BasisSettings, CamSummary, FrameRequest, ScanAnalysisSettings};
 use crate::explain::{ExplainError, Method, Reduction};
 use crate::labels::argmax;
-use crate::model::engine::{Engine, Layer};
+use crate::model::device_layer::DeviceLayer;
+use crate::model::engine::Engine;
 use crate::pca::{CacheSettings, RefitCounts};
 use crate::scan::{Scan, ScanView, Scanner};
 use crate::stopwatch::Stopwatch;
@@ -72,22 +73,23 @@ impl Scanned {
         &mut self,
         request: &FrameRequest,
         prepared: Option<Prepared>,
-        layer: Answer<Layer>,
+        layer: Answer<DeviceLayer>,
     ) -> Result<Analysis, ExplainError> {
         let (layer, infer) = layer?;
         let Prepared { view, time: prepare } = prepared.expect("what the network has seen was prepared");
         let mut watch = Stopwatch::start();
-        let grid = layer.grid;
+        let grid = layer.grid();
         let (reading, reduction, basis) = match self.cache_settings(request.live) {
             Some(settings) => {
                 let sighting = Sighting { source: request.source, live: request.live, pts: request.pts };
                 let BasisReading { reading, reduction, basis } =
-                    self.bases.read(&self.scanner, settings, sighting, layer)?;
+                    self.bases.read(&self.scanner, settings, sighting, &layer)?;
                 (reading, reduction, Some(basis))
             }
             None => {
+                let layer = layer.to_host()?;
                 let basis = self.scanner.fit(layer.activations.view())?;
-                let reading = self.scanner.fold(&basis).read(layer.activations.view(), &basis.mean);
+                let reading = self.scanner.fold(&basis).read_activations(layer.activations.view(), &basis.mean);
                 (reading, Reduction::from(&basis), None)
             }
         };

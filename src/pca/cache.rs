@@ -21,7 +21,7 @@ mod tests;
 
 use std::time::Duration;
 
-use ndarray::{Array1, ArrayView2, Axis};
+use ndarray::Array1;
 
 use super::fit::PcaError;
 
@@ -30,13 +30,30 @@ pub use settings::{CacheSettings, RefitCounts, RefitReason};
 
 use settings::State;
 
+/// Activations of a frame, wherever they lie.
+pub trait Activations {
+    /// Why a sum over them cannot be had.
+    type Error: From<PcaError>;
+
+    /// Rows and columns of positions.
+    fn grid(&self) -> (usize, usize);
+
+    /// Mean of each filter over the positions.
+    fn mean(&self) -> &Array1<f64>;
+
+    /// With X the activations centred by the kept mean, and V the kept directions: |X V|^2 and |X|^2.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be had.
+    fn sums_of_squares(&self, kept: &KeptBasis) -> Result<(f64, f64), Self::Error>;
+}
+
 /// What a look at a frame says.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Look {
     /// The frame.
     pub stamp: FrameStamp,
-    /// Mean of each filter over the positions.
-    pub mean: Array1<f64>,
     /// Whether a fit is due.
     pub need: FitNeed,
 }
@@ -81,28 +98,29 @@ impl BasisCache {
         }
     }
 
-    /// Looks at the next frame's activations (positions, filters).
+    /// Looks at the next frame.
     ///
     /// # Errors
     ///
-    /// When there is no activation or one is not finite.
-    pub fn see(&mut self, activations: ArrayView2<f32>, grid: (usize, usize), pts: Duration) -> Result<Look, PcaError> {
-        let mean = activations.mean_axis(Axis(0)).ok_or(PcaError::Empty)?.mapv(f64::from);
+    /// When an activation is not finite, or a sum over them cannot be had.
+    pub fn see<A: Activations>(&mut self, activations: &A, pts: Duration) -> Result<Look, A::Error> {
+        let (mean, grid) = (activations.mean(), activations.grid());
         // A sum with an infinite or undefined summand is not finite.
         if mean.iter().any(|value| !value.is_finite()) {
-            return Err(PcaError::NotFinite);
+            return Err(PcaError::NotFinite.into());
         }
         let stamp = FrameStamp { frame: self.frames_seen, pts, grid };
         self.frames_seen += 1;
         let previous_mean = self.previous_mean.replace(mean.clone());
-        let Some(kept) = &self.kept else { return Ok(Look { stamp, mean, need: FitNeed::Now(None) }) };
+        let Some(kept) = &self.kept else { return Ok(Look { stamp, need: FitNeed::Now(None) }) };
         if kept.fitted().grid != grid || kept.basis().mean.len() != mean.len() {
             let need = FitNeed::Now(Some(RefitReason::Resolution));
-            return Ok(Look { stamp, mean, need });
+            return Ok(Look { stamp, need });
         }
-        let shift = previous_mean.map_or(0.0, |previous| share(squared_distance(&previous, &mean), kept.spread()));
+        let shift = previous_mean.map_or(0.0, |previous| share(squared_distance(&previous, mean), kept.spread()));
         if stamp.frame - self.sample.1 >= self.settings.sample_every {
-            self.sample = (kept.captured_variance_of(activations), stamp.frame);
+            let (along, total) = activations.sums_of_squares(kept)?;
+            self.sample = (if total == 0.0 { 1.0 } else { (along / total).min(1.0) }, stamp.frame);
         }
         let state = State {
             shift,
@@ -120,7 +138,7 @@ impl BasisCache {
             Some(reason) if self.begun.is_none() => FitNeed::Soon(reason),
             Some(_) | None => FitNeed::Nothing,
         };
-        Ok(Look { stamp, mean, need })
+        Ok(Look { stamp, need })
     }
 
     /// A refit to a frame has begun elsewhere; none is due until it has ended.

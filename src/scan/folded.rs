@@ -39,18 +39,32 @@ impl FoldedHead {
         Self { weights: weights.expect("the basis has the head's filters"), biases: head.biases.clone(), mean_weights }
     }
 
-    /// Reads activations (positions, filters) whose mean over the positions is `mean`.
+    /// What activations are multiplied with: (filters, 2 classes).
+    pub fn weights(&self) -> &Array2<f32> {
+        &self.weights
+    }
+
+    /// What the products of activations and [`Self::weights`] say, (positions, 2 classes), given the mean of each filter over
+    /// the positions.
     ///
     /// # Panics
     ///
-    /// When there are other filters than the head's.
-    pub fn read(&self, activations: ArrayView2<f32>, mean: &Array1<f64>) -> Reading {
+    /// When there are other numbers of columns or filters.
+    pub fn read(&self, products: ArrayView2<f32>, mean: &Array1<f64>) -> Reading {
         let classes = self.biases.len();
-        let products = activations.dot(&self.weights);
         let offset = mean.dot(&self.mean_weights).mapv(|value| value as f32);
         let mut posteriors = &products.slice(s![.., ..classes]) + &self.biases;
         softmax(&mut posteriors);
         Reading { posteriors, evidence: &products.slice(s![.., classes..]) + &offset }
+    }
+
+    /// As [`Self::read`], of activations (positions, filters).
+    ///
+    /// # Panics
+    ///
+    /// When there are other filters than the head's.
+    pub fn read_activations(&self, activations: ArrayView2<f32>, mean: &Array1<f64>) -> Reading {
+        self.read(activations.dot(&self.weights).view(), mean)
     }
 }
 
@@ -127,7 +141,7 @@ mod tests {
                 let (activations, layer) = (activations(positions, seed), Layer::new(seed + 5));
                 let basis = fit(activations.view(), Components::Count(kept)).unwrap();
                 let folded = FoldedHead::new(layer.head(background), &basis, centred);
-                let reading = folded.read(activations.view(), &basis.mean);
+                let reading = folded.read_activations(activations.view(), &basis.mean);
                 let expected = reference(&activations, &layer, background, kept, centred);
                 let difference = difference(&reading.evidence, &expected);
                 assert!(difference < 1e-4, "{positions} {kept} {background:?} {centred}: {difference}");
@@ -145,7 +159,7 @@ mod tests {
         let kept = fit_truncated(fitted.view(), Components::Count(4)).unwrap();
         let mean = read.mapv(f64::from).mean_axis(Axis(0)).unwrap();
         for centred in [false, true] {
-            let reading = FoldedHead::new(layer.head(Some(2)), &kept, centred).read(read.view(), &mean);
+            let reading = FoldedHead::new(layer.head(Some(2)), &kept, centred).read_activations(read.view(), &mean);
             let exact = reference(&read, &layer, Some(2), 4, centred);
             assert!(difference(&reading.evidence, &exact) > 1e-3, "the bases differ");
             for class in 0..2 {
@@ -163,7 +177,9 @@ mod tests {
         let mut turned = basis.clone();
         turned.directions.invert_axis(Axis(1));
         turned.directions.column_mut(2).mapv_inplace(|value| -value);
-        let read = |basis| FoldedHead::new(layer.head(Some(2)), basis, false).read(activations.view(), &basis.mean);
+        let read = |basis| {
+            FoldedHead::new(layer.head(Some(2)), basis, false).read_activations(activations.view(), &basis.mean)
+        };
         let expected = read(&basis).evidence.mapv(f64::from);
         assert!(difference(&read(&turned).evidence, &expected) < 1e-6);
     }

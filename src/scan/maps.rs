@@ -134,7 +134,7 @@ mod tests {
         fn maps(&self, settings: &ScanSettings) -> Vec<Array2<f32>> {
             let basis = pca::fit(self.activations.view(), settings.components).unwrap();
             let folded = FoldedHead::new(self.head(), &basis, settings.centred);
-            folded.read(self.activations.view(), &basis.mean).maps(Some(2), GRID, settings)
+            folded.read_activations(self.activations.view(), &basis.mean).maps(Some(2), GRID, settings)
         }
     }
 

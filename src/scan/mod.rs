@@ -28,8 +28,10 @@ use crate::explain::normalise::enlarge;
 use crate::explain::{ExplainError, Reduction};
 use crate::labels::BACKGROUND;
 use crate::model::ModelError;
-use crate::model::engine::{Engine, Layer, Tap};
+use crate::model::device_layer::DeviceLayer;
+use crate::model::engine::Engine;
 use crate::model::preprocess::resize;
+use crate::pca::cache::{Activations, KeptBasis};
 use crate::pca::{self, Basis, Components, PcaError};
 use crate::stopwatch::Stopwatch;
 
@@ -137,12 +139,12 @@ impl Scanner {
         let (prepared, view) = self.prepare(picture)?;
         let prepare = watch.lap();
         let mut answers = self.infer(std::slice::from_ref(&prepared))?;
-        let layer4 = answers.pop().expect("one answer for one picture");
+        let layer4 = answers.pop().expect("one answer for one picture").to_host()?;
         let infer = watch.lap();
         let activations = layer4.activations.view();
         let basis = self.fit(activations)?;
         let reduce = watch.lap();
-        let reading = self.fold(&basis).read(activations, &basis.mean);
+        let reading = self.fold(&basis).read_activations(activations, &basis.mean);
         let scan = self.find(reading, layer4.grid, view, Reduction::from(&basis));
         Ok(Scan { times: ScanTimes { prepare, infer, reduce, ..scan.times }, ..scan })
     }
@@ -163,14 +165,13 @@ impl Scanner {
         Ok((resize(picture, None, (width, height)), view))
     }
 
-    /// Activations of prepared pictures, all of one size.
+    /// Sends prepared pictures, all of one size, through the network.
     ///
     /// # Errors
     ///
-    /// When libtorch fails or a logit is not finite, which a damaged model causes.
-    pub fn infer(&self, prepared: &[RgbImage]) -> Result<Vec<Layer>, ModelError> {
-        let answers = self.engine.infer(prepared, Tap::Layer4)?;
-        Ok(answers.into_iter().map(|answer| answer.layer4).collect())
+    /// When libtorch fails or an activation is not finite, which a damaged model causes.
+    pub fn infer(&self, prepared: &[RgbImage]) -> Result<Vec<DeviceLayer>, ModelError> {
+        self.engine.layer4(prepared)
     }
 
     /// The basis of activations (positions, filters).
@@ -215,6 +216,22 @@ impl Scanner {
         let (detections, peaks) = settle::settle(found).into_iter().unzip();
         let times = ScanTimes { maps: maps_time, regions: watch.lap(), ..ScanTimes::default() };
         Scan { detections, peaks, maps, posteriors: reading.posteriors, reduction, size, times }
+    }
+}
+
+impl Activations for DeviceLayer {
+    type Error = ExplainError;
+
+    fn grid(&self) -> (usize, usize) {
+        Self::grid(self)
+    }
+
+    fn mean(&self) -> &Array1<f64> {
+        Self::mean(self)
+    }
+
+    fn sums_of_squares(&self, kept: &KeptBasis) -> Result<(f64, f64), ExplainError> {
+        Ok(Self::sums_of_squares(self, kept.mean(), kept.directions())?)
     }
 }
 

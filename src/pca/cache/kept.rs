@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use ndarray::{Array1, Array2, ArrayView2};
+use ndarray::{Array1, Array2};
 use sha2::{Digest, Sha256};
 
 use crate::pca::fit::Basis;
@@ -88,20 +88,13 @@ impl KeptBasis {
         self.spread
     }
 
-    /// Share of the variance of activations (positions, filters) about the kept mean that the directions capture, in [0, 1];
-    /// 1 where there is none to capture.
-    ///
-    /// # Panics
-    ///
-    /// When there are other filters than those it was fitted to.
-    pub fn captured_variance_of(&self, activations: ArrayView2<f32>) -> f64 {
-        let centred = &activations - &self.mean;
-        let total = sum_of_squares(&centred);
-        let along = sum_of_squares(&centred.dot(&self.directions));
-        if total == 0.0 { 1.0 } else { (along / total).min(1.0) }
+    /// The directions in single precision, (filters, components).
+    pub fn directions(&self) -> &Array2<f32> {
+        &self.directions
     }
-}
 
-fn sum_of_squares(values: &Array2<f32>) -> f64 {
-    values.rows().into_iter().map(|row| f64::from(row.dot(&row))).sum()
+    /// The kept mean in single precision.
+    pub fn mean(&self) -> &Array1<f32> {
+        &self.mean
+    }
 }
