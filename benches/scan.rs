@@ -91,6 +91,9 @@ fn after_the_forward_pass(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// A name, and the work.
+type Way<'a> = (&'static str, Box<dyn FnMut() + 'a>);
+
 /// What the maps add to posteriors, which a detector without HayCAM would need as well: with a kept basis, and with one a
 /// frame. The ways take turns, so that whatever else the machine does weighs on all of them.
 fn maps_beside_posteriors(criterion: &mut Criterion) {
@@ -109,10 +112,14 @@ fn maps_beside_posteriors(criterion: &mut Criterion) {
     let kept = KeptBasis::new(basis, stamp);
     cache.keep(kept.clone(), None);
 
-    let mut ways: [(&str, Box<dyn FnMut() + '_>); 5] = [
+    let mut ways: [Way; 6] = [
         ("posteriors alone", Box::new(|| drop(black_box(head.posteriors(activations))))),
         (
             "posteriors and maps, kept basis",
+            Box::new(|| drop(black_box(folded.read_activations(activations, layer.mean())))),
+        ),
+        (
+            "the same as in a run, with a look at the basis",
             Box::new(|| {
                 cache.see(&layer, Duration::ZERO).expect("sound activations");
                 let products = layer.times(folded.weights()).expect("the head's filters");
@@ -123,7 +130,8 @@ fn maps_beside_posteriors(criterion: &mut Criterion) {
             "posteriors and maps, basis a frame",
             Box::new(|| {
                 let basis = fit_truncated(activations, KEPT).expect("sound activations");
-                black_box(FoldedHead::new(head, &basis, settings.centred).read_activations(activations, &basis.mean));
+                let folded = FoldedHead::new(head, &basis, settings.centred);
+                black_box(folded.read_activations(activations, &basis.mean));
             }),
         ),
         (
