@@ -1,17 +1,22 @@
 //! What a scan costs beyond the forward pass: the principal components, exact and truncated, the maps and the regions, on
-//! activations of the shipped model for 49 positions (224x224), 240 (640x384) and 960 (the same, atrous).
+//! activations of the shipped model for 49 positions (224x224), 240 (640x384) and 960 (the same, atrous); and what a basis
+//! that is kept from frame to frame saves, for 448 positions (896x512).
 
 use std::hint::black_box;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use image::RgbImage;
 use maskwatch::capture::stills::read_image;
 use maskwatch::config::shipped_model;
 use maskwatch::explain::normalise::enlarge;
 use maskwatch::model::engine::{Engine, Layer, Tap};
 use maskwatch::model::preprocess::resize;
 use maskwatch::model::resnet::Resolution;
-use maskwatch::pca::{Components, fit, fit_truncated};
+use maskwatch::pca::cache::{Activations, FrameStamp, KeptBasis};
+use maskwatch::pca::{BasisCache, CacheSettings, Components, fit, fit_truncated};
+use maskwatch::scan::folded::FoldedHead;
 use maskwatch::scan::maps::Head;
 use maskwatch::scan::{ScanSettings, regions};
 use maskwatch::threads;
@@ -23,10 +28,13 @@ fn load() -> Engine {
     Engine::load(&shipped_model(), Device::Cpu).expect("the shipped model")
 }
 
-fn layer4(engine: &Engine, size: (u32, u32)) -> Layer {
+fn prepared(size: (u32, u32)) -> RgbImage {
     let picture = read_image(&Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/collins_surgical.jpg"));
-    let prepared = resize(&picture.expect("a bundled picture"), None, size);
-    engine.infer(&[prepared], Tap::Layer4).expect("an answer").remove(0).layer4
+    resize(&picture.expect("a bundled picture"), None, size)
+}
+
+fn layer4(engine: &Engine, size: (u32, u32)) -> Layer {
+    engine.infer(&[prepared(size)], Tap::Layer4).expect("an answer").remove(0).layer4
 }
 
 fn principal_components(criterion: &mut Criterion) {
@@ -59,8 +67,11 @@ fn after_the_forward_pass(criterion: &mut Criterion) {
     let basis = fit(activations, KEPT).expect("sound activations");
     let head = Head { weights: engine.class_weights(), biases: engine.class_biases(), background: Some(2) };
     let maps = || {
-        let posteriors = head.posteriors(activations);
-        head.maps(activations, &posteriors, &basis, layer.grid, &settings)
+        FoldedHead::new(head, &basis, settings.centred).read_activations(activations, &basis.mean).maps(
+            Some(2),
+            layer.grid,
+            &settings,
+        )
     };
     criterion.bench_function("maps", |bencher| bencher.iter(maps));
     let maps = maps();
@@ -71,8 +82,7 @@ fn after_the_forward_pass(criterion: &mut Criterion) {
             }
         });
     });
-    let picture = read_image(&Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/collins_surgical.jpg"));
-    let prepared = resize(&picture.expect("a bundled picture"), None, (640, 384));
+    let prepared = prepared((640, 384));
     let mut group = criterion.benchmark_group("network");
     group.sample_size(20);
     group.bench_function("forward 640x384", |bencher| {
@@ -81,5 +91,81 @@ fn after_the_forward_pass(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, principal_components, after_the_forward_pass);
+/// A name, and the work.
+type Way<'a> = (&'static str, Box<dyn FnMut() + 'a>);
+
+/// What the maps add to posteriors, which a detector without HayCAM would need as well: with a kept basis, and with one a
+/// frame. The ways take turns, so that whatever else the machine does weighs on all of them.
+fn maps_beside_posteriors(criterion: &mut Criterion) {
+    let engine = load();
+    let layer = engine.layer4(&[prepared((896, 512))]).expect("an answer").remove(0);
+    let host = layer.to_host().expect("activations");
+    let activations = host.activations.view();
+    let settings = ScanSettings::default();
+    let basis = fit_truncated(activations, KEPT).expect("sound activations");
+    let head = Head { weights: engine.class_weights(), biases: engine.class_biases(), background: Some(2) };
+    let folded = FoldedHead::new(head, &basis, settings.centred);
+    // No sample falls due.
+    let mut cache =
+        BasisCache::new(CacheSettings { sample_every: u64::MAX, max_age: Duration::MAX, ..CacheSettings::default() });
+    let stamp = FrameStamp { frame: 0, pts: Duration::ZERO, grid: layer.grid() };
+    let kept = KeptBasis::new(basis, stamp);
+    cache.keep(kept.clone(), None);
+
+    let mut ways: [Way; 6] = [
+        ("posteriors alone", Box::new(|| drop(black_box(head.posteriors(activations))))),
+        (
+            "posteriors and maps, kept basis",
+            Box::new(|| drop(black_box(folded.read_activations(activations, layer.mean())))),
+        ),
+        (
+            "the same as in a run, with a look at the basis",
+            Box::new(|| {
+                cache.see(&layer, Duration::ZERO).expect("sound activations");
+                let products = layer.times(folded.weights()).expect("the head's filters");
+                black_box(folded.read(products.view(), layer.mean()));
+            }),
+        ),
+        (
+            "posteriors and maps, basis a frame",
+            Box::new(|| {
+                let basis = fit_truncated(activations, KEPT).expect("sound activations");
+                let folded = FoldedHead::new(head, &basis, settings.centred);
+                black_box(folded.read_activations(activations, &basis.mean));
+            }),
+        ),
+        (
+            "captured variance of a frame",
+            Box::new(|| {
+                black_box(Activations::sums_of_squares(&layer, &kept).expect("sound activations"));
+            }),
+        ),
+        (
+            "making a basis ready for being kept",
+            Box::new(|| {
+                let kept = KeptBasis::new(kept.basis().clone(), stamp);
+                black_box(FoldedHead::new(head, kept.basis(), settings.centred));
+            }),
+        ),
+    ];
+    let mut group = criterion.benchmark_group(format!("{} positions", activations.nrows()));
+    for index in 0..ways.len() {
+        group.bench_function(ways[index].0, |bencher| {
+            bencher.iter_custom(|rounds| {
+                let mut time = Duration::ZERO;
+                for _ in 0..rounds {
+                    for (other, (_, way)) in ways.iter_mut().enumerate() {
+                        let started = Instant::now();
+                        way();
+                        time += if other == index { started.elapsed() } else { Duration::ZERO };
+                    }
+                }
+                time
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, principal_components, after_the_forward_pass, maps_beside_posteriors);
 criterion_main!(benches);

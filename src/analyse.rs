@@ -1,9 +1,13 @@
 //! From frames to findings: what the inference stage does.
 //!
-//! A frame is seen as a [`whole`], classified and explained as one picture, or [`scanned`] for faces. [`comparison`] asks
-//! several methods about one picture.
+//! A frame is seen as a [`whole`], classified and explained as one picture, or [`scanned`] for faces. Frames of several
+//! sources share forward passes ([`batch`]), and the frames of a source a [`basis`], which a [`fitter`] renews.
+//! [`comparison`] asks several methods about one picture.
 
+mod basis;
+mod batch;
 pub mod comparison;
+mod fitter;
 mod scanned;
 mod whole;
 
@@ -15,6 +19,7 @@ use ndarray::{Array1, Array2};
 use crate::boxes::Threshold;
 use crate::explain::{ExplainError, Method, MethodSettings, Reduction};
 use crate::model::engine::Engine;
+use crate::pca::{BasisId, CacheSettings, RefitCounts};
 use crate::scan::settings::default_threshold;
 use crate::scan::{ScanSettings, ScanSize};
 
@@ -52,6 +57,42 @@ pub struct ScanAnalysisSettings {
     pub scan: ScanSettings,
     /// Score from which detections count, in (0, 1); what suits each class if not given.
     pub threshold: Option<f32>,
+    /// Which sources keep their basis.
+    pub basis: BasisSettings,
+}
+
+/// Which sources keep their basis from frame to frame, and how; those without settings have one a frame.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BasisSettings {
+    /// Of live sources.
+    pub live: Option<CacheSettings>,
+    /// Of recorded sources.
+    pub recorded: Option<CacheSettings>,
+}
+
+impl BasisSettings {
+    /// A basis a frame.
+    pub const PER_FRAME: Self = Self { live: None, recorded: None };
+}
+
+impl Default for BasisSettings {
+    fn default() -> Self {
+        Self { live: Some(CacheSettings::default()), recorded: None }
+    }
+}
+
+/// A frame that is to be analysed.
+#[derive(Debug, Clone, Copy)]
+pub struct FrameRequest<'a> {
+    /// Number of its source. Frames of a source are asked for in their order.
+    pub source: usize,
+    /// Its pixels.
+    pub image: &'a RgbImage,
+    /// Whether it must not wait for anything that can be put off. What is found in other frames does not depend on how fast
+    /// the machine is.
+    pub live: bool,
+    /// Its presentation time.
+    pub pts: Duration,
 }
 
 impl ScanAnalysisSettings {
@@ -91,6 +132,18 @@ pub struct CamSummary {
     pub method: Method,
     /// The principal components behind it, where the method has some.
     pub reduction: Option<Reduction>,
+    /// The basis, where it is kept from frame to frame. The captured variance is then that of the frame that was sampled
+    /// last.
+    pub basis: Option<CamBasis>,
+}
+
+/// A basis that is kept from frame to frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CamBasis {
+    /// Which one it is.
+    pub id: BasisId,
+    /// Frames of its source since the one that it was fitted to.
+    pub age_frames: u64,
 }
 
 /// Durations of the steps.
@@ -98,7 +151,7 @@ pub struct CamSummary {
 pub struct AnalysisTimes {
     /// Resizing to the network's input.
     pub prepare: Duration,
-    /// The forward pass.
+    /// The forward pass; of frames that share one, an equal share.
     pub infer: Duration,
     /// The class activation map.
     pub explain: Duration,
@@ -133,15 +186,33 @@ impl Analyser {
         }
     }
 
-    /// Analyses a picture.
+    /// Analyses frames, of any sources; those that the network sees at one size share a forward pass. The answers come in the
+    /// order of the requests, and a frame that fails fails alone.
     ///
     /// # Errors
     ///
-    /// When libtorch fails or the activations are not finite, which a damaged model causes.
-    pub fn analyse(&self, picture: &RgbImage) -> Result<Analysis, ExplainError> {
+    /// Of a frame: when it has no pixels, libtorch fails, the activations are not finite, which a damaged model causes, or a
+    /// basis could not be renewed.
+    pub fn analyse_batch(&mut self, requests: &[FrameRequest]) -> Vec<Result<Analysis, ExplainError>> {
+        match &mut self.0 {
+            Way::Whole(whole) => whole.analyse_batch(requests),
+            Way::Scanned(scanned) => scanned.analyse_batch(requests),
+        }
+    }
+
+    /// Forgets what is kept of a source, which has ended; another may have its number.
+    pub fn forget(&mut self, source: usize) {
+        match &mut self.0 {
+            Way::Whole(_) => {}
+            Way::Scanned(scanned) => scanned.forget(source),
+        }
+    }
+
+    /// How often a source's basis was renewed, by reason; nothing of sources that keep none.
+    pub fn refits(&self, source: usize) -> Option<RefitCounts> {
         match &self.0 {
-            Way::Whole(whole) => whole.analyse(picture),
-            Way::Scanned(scanned) => scanned.analyse(picture),
+            Way::Whole(_) => None,
+            Way::Scanned(scanned) => scanned.refits(source),
         }
     }
 }

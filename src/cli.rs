@@ -150,6 +150,12 @@ pub struct RunArgs {
     #[command(flatten)]
     pub scan: ScanArgs,
 
+    /// What HayCAM's principal components are fitted to: each frame (per-frame: the exact map), or an earlier frame of the
+    /// source for as long as it captures as much of the picture (cached: nearly the same map, for less) [default: cached for
+    /// live sources, per-frame for recorded ones]
+    #[arg(long, value_enum, help_heading = "Scan")]
+    pub basis: Option<BasisArg>,
+
     /// How each frame is explained; scorecam (512 forward passes a frame) and occlusion (49) are for recordings. A scan is
     /// always explained by haycam [default: haycam-refined with --scan whole]
     #[arg(long, value_name = "METHOD", help_heading = "Explanation")]
@@ -239,6 +245,15 @@ pub enum PolicyArg {
     Live,
     /// Process every frame
     Recorded,
+}
+
+/// What HayCAM's basis is fitted to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BasisArg {
+    /// An earlier frame of the source, for as long as it suits
+    Cached,
+    /// Each frame: the exact map
+    PerFrame,
 }
 
 /// When progress is shown.

@@ -9,16 +9,18 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::analyse::{AnalysisSettings, View};
+use crate::analyse::{AnalysisSettings, BasisSettings, View};
 use crate::boxes::default_threshold;
 use crate::capture::{CaptureError, OpenOptions, Policy, SourceSpec};
-use crate::cli::{ExplanationArgs, LayerArg, OutputArgs, PolicyArg, RunArgs};
+use crate::cli::{BasisArg, ExplanationArgs, LayerArg, OutputArgs, PolicyArg, RunArgs};
 use crate::display;
 use crate::exit_code::ExitCode;
 use crate::explain::Method;
 use crate::model::device::DeviceChoice;
 use crate::model::resnet::Resolution;
+use crate::pca::CacheSettings;
 use crate::pipeline::{NamedSource, RunSettings};
+use crate::scan::ScanMap;
 use crate::sinks::SaveTarget;
 
 /// File name of the shipped model for pictures seen as a whole.
@@ -136,12 +138,21 @@ impl RunConfig {
 
 /// How frames are looked at.
 fn view(args: &RunArgs) -> Result<View, UsageError> {
-    if let Some(settings) = scan::scan_settings(&args.scan, &args.explanation)? {
+    if let Some(mut settings) = scan::scan_settings(&args.scan, &args.explanation)? {
         if let Some(method) = args.method.filter(|&method| method != Method::HayCam) {
             scan::refuse_with_scan(&[(&format!("--method {method}"), true)])?;
         }
         scan::refuse_with_scan(&[("--all-boxes", args.all_boxes)])?;
+        if let Some(basis) = args.basis {
+            if settings.scan.map == ScanMap::Posterior {
+                return Err(UsageError("--basis changes nothing with --scan-map posterior; leave one out".to_owned()));
+            }
+            settings.basis = basis_settings(basis);
+        }
         return Ok(View::Scan(settings));
+    }
+    if args.basis.is_some() {
+        return Err(UsageError("--basis is for scans; leave it out, or --scan whole".to_owned()));
     }
     let method = args.method.unwrap_or(Method::HayCamRefined);
     refuse_unheeded(&args.explanation, &[method])?;
@@ -150,6 +161,15 @@ fn view(args: &RunArgs) -> Result<View, UsageError> {
     let suiting = || default_threshold(method, &method_settings, args.resolution.into());
     let threshold = args.explanation.threshold.unwrap_or_else(suiting);
     Ok(View::Whole(AnalysisSettings { method, method_settings, threshold, all_boxes: args.all_boxes }))
+}
+
+fn basis_settings(basis: BasisArg) -> BasisSettings {
+    match basis {
+        BasisArg::Cached => {
+            BasisSettings { live: Some(CacheSettings::default()), recorded: Some(CacheSettings::default()) }
+        }
+        BasisArg::PerFrame => BasisSettings::PER_FRAME,
+    }
 }
 
 /// Options that no method heeds are mistakes.
@@ -321,11 +341,17 @@ mod tests {
 
     #[test]
     fn frames_are_scanned_unless_they_are_seen_as_a_whole() {
-        assert_eq!(scanned(&[]), ScanAnalysisSettings { scan: ScanSettings::default(), threshold: None });
+        assert_eq!(
+            scanned(&[]),
+            ScanAnalysisSettings { scan: ScanSettings::default(), threshold: None, basis: BasisSettings::default() }
+        );
         assert_eq!(scanned(&["--scan", "auto"]), scanned(&[]));
         assert_eq!(scanned(&["--scan", "512"]).scan.short_side, 512);
         assert_eq!(scanned(&["--min-face", "30"]).scan.min_face, Some(30));
         assert_eq!(scanned(&["--method", "haycam", "--components", "5"]).scan.components, Components::Count(5));
+        let kept = Some(CacheSettings::default());
+        assert_eq!(scanned(&["--basis", "cached"]).basis, BasisSettings { live: kept, recorded: kept });
+        assert_eq!(scanned(&["--basis", "per-frame"]).basis, BasisSettings::PER_FRAME);
         let low = scanned(&["--threshold", "0.01"]);
         assert_eq!((low.threshold, low.scan.floor), (Some(0.01), 0.01), "what is asked for is reported");
         let model = |options| config(options).unwrap().model.file_name().unwrap().to_owned();
@@ -344,6 +370,8 @@ mod tests {
             (&["--threshold", "otsu"], "--threshold otsu is for"),
             (&["--scan", "384", "--min-face", "30"], "and so does --scan 384"),
             (&["--scan", "whole", "--min-face", "30"], "and so does --scan whole"),
+            (&["--scan", "whole", "--basis", "cached"], "--basis is for scans"),
+            (&["--scan-map", "posterior", "--basis", "per-frame"], "--basis changes nothing with --scan-map posterior"),
         ] {
             assert!(error(options).contains(expected), "{options:?}: {}", error(options));
         }

@@ -1,8 +1,9 @@
 //! One picture through classification, explanation and boxes, step by step against the whole.
 
 use std::path::Path;
+use std::time::Duration;
 
-use maskwatch::analyse::{Analyser, AnalysisSettings};
+use maskwatch::analyse::{Analyser, AnalysisSettings, FrameRequest};
 use maskwatch::boxes::default_threshold;
 use maskwatch::capture::stills::read_image;
 use maskwatch::config::shipped_model;
@@ -30,10 +31,11 @@ fn the_map_is_that_of_the_class_that_was_found() {
             all_boxes: false,
         };
         let load = || Engine::load(&shipped_model(), Device::Cpu).unwrap();
-        let (analyser, engine) = (Analyser::new(load(), settings), load());
+        let (mut analyser, engine) = (Analyser::new(load(), settings), load());
         for (name, expected) in [("collins_surgical.jpg", "mask"), ("collins_no_mask.jpg", "no_mask")] {
             let picture = read_image(&Path::new(env!("CARGO_MANIFEST_DIR")).join("samples").join(name)).unwrap();
-            let analysis = analyser.analyse(&picture).unwrap();
+            let request = FrameRequest { source: 0, image: &picture, live: false, pts: Duration::ZERO };
+            let analysis = analyser.analyse_batch(&[request]).remove(0).unwrap();
             assert_eq!(analyser.classes()[analysis.label], expected);
 
             let prepared = squeeze(&picture, None, 224);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// From the bottom of the program to its top.
-const ORDER: [&str; 29] = [
+const ORDER: [&str; 30] = [
     "exit_code",
     "files",
     "shutdown",

@@ -1,13 +1,19 @@
 //! A frame scanned for faces, and what it is called as a whole for those who want one label.
 
-use image::RgbImage;
+use std::time::Duration;
+
 use ndarray::Array1;
 
-use super::{Analysis, AnalysisTimes, CamSummary, ScanAnalysisSettings};
-use crate::explain::{ExplainError, Method};
+use super::basis::{BasisReading, Sighting, SourceBases};
+use super::batch::{self, Answer};
+use super::{Analysis, AnalysisTimes, BasisSettings, CamSummary, FrameRequest, ScanAnalysisSettings};
+use crate::explain::{ExplainError, Method, Reduction};
 use crate::labels::argmax;
+use crate::model::device_layer::DeviceLayer;
 use crate::model::engine::Engine;
-use crate::scan::{Scan, Scanner};
+use crate::pca::{CacheSettings, RefitCounts};
+use crate::scan::{Scan, ScanView, Scanner};
+use crate::stopwatch::Stopwatch;
 
 /// A scanner and what counts.
 #[derive(Debug)]
@@ -15,21 +21,80 @@ pub(super) struct Scanned {
     scanner: Scanner,
     /// Score from which each class counts.
     thresholds: Vec<f32>,
+    settings: BasisSettings,
+    bases: SourceBases,
+}
+
+/// How a frame was prepared.
+#[derive(Debug, Clone, Copy)]
+struct Prepared {
+    view: ScanView,
+    time: Duration,
 }
 
 impl Scanned {
     pub(super) fn new(engine: Engine, settings: ScanAnalysisSettings) -> Self {
         let scanner = Scanner::new(engine, settings.scan);
         let thresholds = settings.thresholds(scanner.classes());
-        Self { scanner, thresholds }
+        let bases = SourceBases::new(&scanner);
+        Self { scanner, thresholds, settings: settings.basis, bases }
     }
 
     pub(super) fn classes(&self) -> &[String] {
         self.scanner.classes()
     }
 
-    pub(super) fn analyse(&self, picture: &RgbImage) -> Result<Analysis, ExplainError> {
-        let mut scan = self.scanner.scan(picture)?;
+    pub(super) fn forget(&mut self, source: usize) {
+        self.bases.forget(source);
+    }
+
+    pub(super) fn refits(&self, source: usize) -> Option<RefitCounts> {
+        self.bases.refits(source)
+    }
+
+    pub(super) fn analyse_batch(&mut self, requests: &[FrameRequest]) -> Vec<Result<Analysis, ExplainError>> {
+        let mut pictures = Vec::with_capacity(requests.len());
+        let mut prepared = Vec::with_capacity(requests.len());
+        for request in requests {
+            let mut watch = Stopwatch::start();
+            let (picture, view) = self
+                .scanner
+                .prepare(request.image)
+                .map_or_else(|error| (Err(error), None), |(picture, view)| (Ok(picture), Some(view)));
+            pictures.push(picture);
+            prepared.push(view.map(|view| Prepared { view, time: watch.lap() }));
+        }
+        let layers = batch::infer(pictures, |pictures| self.scanner.infer(pictures));
+        let frames = requests.iter().zip(prepared).zip(layers);
+        frames.map(|((request, prepared), layer)| self.analyse(request, prepared, layer)).collect()
+    }
+
+    fn analyse(
+        &mut self,
+        request: &FrameRequest,
+        prepared: Option<Prepared>,
+        layer: Answer<DeviceLayer>,
+    ) -> Result<Analysis, ExplainError> {
+        let (layer, infer) = layer?;
+        let Prepared { view, time: prepare } = prepared.expect("what the network has seen was prepared");
+        let mut watch = Stopwatch::start();
+        let grid = layer.grid();
+        let (reading, reduction, basis) = match self.cache_settings(request.live) {
+            Some(settings) => {
+                let sighting = Sighting { source: request.source, live: request.live, pts: request.pts };
+                let BasisReading { reading, reduction, basis } =
+                    self.bases.read(&self.scanner, settings, sighting, &layer)?;
+                (reading, reduction, Some(basis))
+            }
+            None => {
+                let layer = layer.to_host()?;
+                let basis = self.scanner.fit(layer.activations.view())?;
+                let reading = self.scanner.fold(&basis).read_activations(layer.activations.view(), &basis.mean);
+                (reading, Reduction::from(&basis), None)
+            }
+        };
+        let read = watch.lap();
+        let mut scan = self.scanner.find(reading, grid, view, reduction);
         scan.keep_from(&self.thresholds);
         let heat = scan.heat();
         let (label, probabilities) = match (scan.detections.first(), scan.peaks.first()) {
@@ -45,15 +110,14 @@ impl Scanned {
             probabilities,
             heat,
             boxes: scan.detections,
-            cam: CamSummary { method: Method::HayCam, reduction: Some(scan.reduction) },
+            cam: CamSummary { method: Method::HayCam, reduction: Some(scan.reduction), basis },
             scan: Some(scan.size),
-            times: AnalysisTimes {
-                prepare: scan.times.prepare,
-                infer: scan.times.infer,
-                explain: scan.times.reduce + scan.times.maps,
-                boxes: scan.times.regions,
-            },
+            times: AnalysisTimes { prepare, infer, explain: read + scan.times.maps, boxes: scan.times.regions },
         })
+    }
+
+    fn cache_settings(&self, live: bool) -> Option<CacheSettings> {
+        if live { self.settings.live } else { self.settings.recorded }
     }
 
     /// Probabilities at the position that is least probably background or, of a model that does not know it, surest of

@@ -2,7 +2,8 @@
 
 use image::RgbImage;
 
-use super::{Analysis, AnalysisSettings, AnalysisTimes, CamSummary};
+use super::batch;
+use super::{Analysis, AnalysisSettings, AnalysisTimes, CamSummary, FrameRequest};
 use crate::boxes::{self, Detection};
 use crate::explain::{Evidence, ExplainError, Explainer, GradientSource};
 use crate::labels::{BACKGROUND, argmax};
@@ -30,18 +31,47 @@ impl Whole {
         &self.engine.description().classes
     }
 
-    pub(super) fn analyse(&self, picture: &RgbImage) -> Result<Analysis, ExplainError> {
+    pub(super) fn analyse_batch(&self, requests: &[FrameRequest]) -> Vec<Result<Analysis, ExplainError>> {
         let side = self.engine.description().input_size;
-        let mut watch = Stopwatch::start();
-        let prepared = squeeze(picture, None, side);
-        let prepare = watch.lap();
-        let inference = self.infer(&prepared)?;
-        let infer = watch.lap();
+        let mut prepared = Vec::with_capacity(requests.len());
+        let mut times = Vec::with_capacity(requests.len());
+        for request in requests {
+            let mut watch = Stopwatch::start();
+            let is_empty = request.image.is_empty();
+            prepared.push(if is_empty {
+                Err(ExplainError::EmptyPicture)
+            } else {
+                Ok(squeeze(request.image, None, side))
+            });
+            times.push(watch.lap());
+        }
+        // The explainers look at the prepared pictures once more.
+        let pictures: Vec<Option<RgbImage>> = prepared.iter().map(|picture| picture.as_ref().ok().cloned()).collect();
+        let first_tap = self.explainer.needs().first_tap();
+        let answers = batch::infer(prepared, |pictures| self.engine.infer(pictures, first_tap));
+        let frames = requests.iter().zip(pictures).zip(times).zip(answers);
+        let analyse = |(((request, picture), prepare), answer): (((&FrameRequest, Option<RgbImage>), _), _)| {
+            let (inference, infer) = answer?;
+            let picture = picture.expect("what the network has seen was prepared");
+            self.analyse(request.image, &picture, inference, AnalysisTimes { prepare, infer, ..Default::default() })
+        };
+        frames.map(analyse).collect()
+    }
 
+    /// `times` are those of the steps so far.
+    fn analyse(
+        &self,
+        picture: &RgbImage,
+        prepared: &RgbImage,
+        inference: Inference,
+        times: AnalysisTimes,
+    ) -> Result<Analysis, ExplainError> {
+        let side = prepared.width();
+        let mut watch = Stopwatch::start();
         let label = argmax(&inference.logits);
         let evidence = Evidence {
             network: &self.engine,
-            picture: &prepared,
+            picture: prepared,
             inference: &inference,
             class: label,
             gradient_source: GradientSource::ClosedForm,
@@ -62,14 +92,9 @@ impl Whole {
             probabilities: inference.probabilities,
             heat,
             boxes,
-            cam: CamSummary { method: self.settings.method, reduction: map.reduction },
+            cam: CamSummary { method: self.settings.method, reduction: map.reduction, basis: None },
             scan: None,
-            times: AnalysisTimes { prepare, infer, explain, boxes: watch.lap() },
+            times: AnalysisTimes { explain, boxes: watch.lap(), ..times },
         })
-    }
-
-    fn infer(&self, prepared: &RgbImage) -> Result<Inference, ExplainError> {
-        let mut answers = self.engine.infer(std::slice::from_ref(prepared), self.explainer.needs().first_tap())?;
-        Ok(answers.pop().expect("one answer for one picture"))
     }
 }

@@ -1,7 +1,7 @@
 //! Whether and how frames are scanned, from options that commands share.
 
 use super::UsageError;
-use crate::analyse::ScanAnalysisSettings;
+use crate::analyse::{BasisSettings, ScanAnalysisSettings};
 use crate::boxes::Threshold;
 use crate::cli::{ExplanationArgs, ScanArg, ScanArgs};
 use crate::scan::ScanSettings;
@@ -43,7 +43,7 @@ pub fn scan_settings(
     };
     scan.components = explanation.components.unwrap_or(scan.components);
     scan.floor = threshold.map_or(scan.floor, |threshold| threshold.min(scan.floor));
-    Ok(Some(ScanAnalysisSettings { scan, threshold }))
+    Ok(Some(ScanAnalysisSettings { scan, threshold, basis: BasisSettings::default() }))
 }
 
 /// Refuses the first option that is given though a scan does not heed it.

@@ -108,7 +108,7 @@ mod tests {
             probabilities: Array1::from(vec![0.97, 0.02, 0.01]),
             heat: Array2::from_shape_fn((224, 224), |(row, column)| ((row + column) as f32 / 446.0).min(1.0)),
             boxes,
-            cam: CamSummary { method: Method::Cam, reduction: None },
+            cam: CamSummary { method: Method::Cam, reduction: None, basis: None },
             scan: None,
             times: Default::default(),
         }

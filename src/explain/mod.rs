@@ -118,6 +118,15 @@ pub enum ExplainError {
     /// The principal components.
     #[error(transparent)]
     Components(#[from] PcaError),
+    /// The principal components that were to serve the frames to come.
+    #[error("cannot renew the basis of earlier frames: {0}")]
+    Refit(PcaError),
+    /// The thread that fits bases beside the frames.
+    #[error("{0}; --basis per-frame does without it")]
+    Fitter(String),
+    /// There is nothing to see.
+    #[error("the picture has no pixels")]
+    EmptyPicture,
 }
 
 impl ExplainError {
@@ -125,7 +134,7 @@ impl ExplainError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Model(error) => error.exit_code(),
-            Self::Components(_) => ExitCode::Failed,
+            Self::Components(_) | Self::Refit(_) | Self::Fitter(_) | Self::EmptyPicture => ExitCode::Failed,
         }
     }
 }

@@ -8,6 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::ModelError;
 use super::checkpoint::{Model, ModelDescription};
+use super::device_layer::DeviceLayer;
 use super::preprocess::to_input;
 use super::resnet::Resolution;
 use super::tensors::to_rows;
@@ -139,6 +140,21 @@ impl Engine {
         Ok(answers)
     }
 
+    /// What `layer4` gives for prepared pictures, all of one size, at the engine's resolution; it stays on the device.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch refuses, for want of memory for example, or an activation is not finite, which a damaged model causes.
+    pub fn layer4(&self, prepared: &[RgbImage]) -> Result<Vec<DeviceLayer>, ModelError> {
+        if prepared.is_empty() {
+            return Ok(Vec::new());
+        }
+        let _no_gradients = tch::no_grad_guard();
+        let input = to_input(prepared, &self.model.description.normalisation, self.device)?;
+        let layer3 = self.model.network.layer3(&input)?;
+        DeviceLayer::from_batch(&self.model.network.layer4(&layer3, self.resolution)?)
+    }
+
     /// Back-propagates the score w' GAP(A), where A are `layer4`'s activations and GAP their mean over all positions, to what
     /// a stage gave: (positions, filters). With `class_weights` (filters) a row of the fully connected layer, that score is
     /// the class's logit without its bias. From `layer3` the way leads through `layer4` as it was trained, whatever the
@@ -209,15 +225,6 @@ impl Engine {
 impl Layer {
     /// One a picture, from a batch (N, C, H, W).
     fn from_batch(batch: &Tensor) -> Result<Vec<Self>, ModelError> {
-        let (pictures, filters, rows, columns) = batch.size4()?;
-        // (N, C, H, W) -> (N, H W, C): a position's filters side by side, as every explainer reads them.
-        let by_position = batch.f_flatten(2, 3)?.f_transpose(1, 2)?.f_contiguous()?;
-        let grid = (rows.unsigned_abs() as usize, columns.unsigned_abs() as usize);
-        (0..pictures)
-            .map(|index| {
-                let activations = to_rows(&by_position.f_get(index)?.f_view([rows * columns, filters])?)?;
-                Ok(Self { activations, grid })
-            })
-            .collect()
+        DeviceLayer::from_batch(batch)?.iter().map(DeviceLayer::to_host).collect()
     }
 }

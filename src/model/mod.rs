@@ -2,10 +2,11 @@
 //!
 //! [`resnet`] is the network, [`weights`] the file format, [`checkpoint`] the three kinds of file a network can
 //! come from, [`preprocess`] the way from pixels to its input, [`engine`] what the pipeline calls. What leaves the
-//! engine is plain data, so that nothing downstream knows of libtorch.
+//! engine is plain data, or can be asked for it ([`device_layer`]), so that nothing downstream knows of libtorch.
 
 pub mod checkpoint;
 pub mod device;
+pub mod device_layer;
 pub mod engine;
 pub mod preprocess;
 pub mod resnet;

@@ -7,7 +7,8 @@ use crossbeam_channel::{Select, Sender, TryRecvError};
 use super::Problem;
 use super::feed::Feed;
 use super::stages::{Analysed, Captured};
-use crate::analyse::Analyser;
+use crate::analyse::{Analyser, FrameRequest};
+use crate::capture::Policy;
 use crate::shutdown::Shutdown;
 
 /// How long a batch that is not full waits for further frames.
@@ -76,35 +77,105 @@ impl Rotation<'_> {
     }
 }
 
+/// How the stage works.
+#[derive(Clone, Copy)]
+pub(super) struct InferenceSettings<'a> {
+    /// Most frames in one forward pass.
+    pub(super) batch: usize,
+    /// Overrides what suits each source.
+    pub(super) policy: Option<Policy>,
+    pub(super) shutdown: &'a Shutdown,
+}
+
 /// Analyses what the feeds deliver until all have ended.
 pub(super) fn infer(
     feeds: &[Feed<Captured>],
-    analyser: &Analyser,
-    batch: usize,
+    analyser: &mut Analyser,
+    settings: InferenceSettings,
     output: &Sender<Analysed>,
-    shutdown: &Shutdown,
 ) -> Option<Problem> {
     let mut rotation = Rotation { feeds: feeds.iter().collect(), next: 0 };
     loop {
-        let gathered = rotation.gather(batch);
+        let gathered = rotation.gather(settings.batch);
         if gathered.is_empty() {
             return None;
         }
+        let requests: Vec<FrameRequest> = gathered.iter().filter_map(|captured| request(captured, settings)).collect();
+        let mut analyses = analyser.analyse_batch(&requests).into_iter();
         for captured in gathered {
             let message = match captured {
-                Captured::Closed { source, error } => Analysed::Closed { source, error },
-                Captured::Frame { source, info, frame } => match analyser.analyse(&frame.image) {
-                    Ok(analysis) => Analysed::Frame { source, info, frame, analysis: Box::new(analysis) },
-                    Err(error) => {
-                        // A network that fails on one frame fails on the next.
-                        shutdown.request();
-                        return Some(Problem::Analyse { origin: info.name.clone(), frame: frame.index, error });
+                Captured::Closed { source, error } => {
+                    analyser.forget(source);
+                    Analysed::Closed { source, error }
+                }
+                Captured::Frame { source, info, frame } => {
+                    match analyses.next().expect("an answer for each frame, in their order") {
+                        Ok(analysis) => Analysed::Frame { source, info, frame, analysis: Box::new(analysis) },
+                        Err(error) => {
+                            // A network that fails on one frame fails on the next.
+                            settings.shutdown.request();
+                            return Some(Problem::Analyse { origin: info.name.clone(), frame: frame.index, error });
+                        }
                     }
-                },
+                }
             };
             if output.send(message).is_err() {
                 return None;
             }
         }
+    }
+}
+
+fn request<'a>(captured: &'a Captured, settings: InferenceSettings) -> Option<FrameRequest<'a>> {
+    let Captured::Frame { source, info, frame } = captured else { return None };
+    let live = settings.policy.unwrap_or(info.policy) == Policy::Live;
+    Some(FrameRequest { source: *source, image: &frame.image, live, pts: frame.pts })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::feed::{FeedSender, feed};
+
+    fn end(source: usize) -> Captured {
+        Captured::Closed { source, error: None }
+    }
+
+    fn sources(gathered: &[Captured]) -> Vec<usize> {
+        let source = |captured: &Captured| match captured {
+            Captured::Frame { source, .. } | Captured::Closed { source, .. } => *source,
+        };
+        gathered.iter().map(source).collect()
+    }
+
+    fn feeds(places: usize, count: usize) -> (Vec<FeedSender<Captured>>, Vec<Feed<Captured>>) {
+        (0..count).map(|_| feed(places, &Shutdown::default())).unzip()
+    }
+
+    #[test]
+    fn each_source_has_its_turn_however_fast_the_others_are() {
+        let (senders, feeds) = feeds(100, 3);
+        for _ in 0..100 {
+            senders[0].send_waiting(end(0)).unwrap();
+        }
+        for source in [1, 2, 1, 2] {
+            senders[source].send_waiting(end(source)).unwrap();
+        }
+        let mut rotation = Rotation { feeds: feeds.iter().collect(), next: 0 };
+        assert_eq!(sources(&rotation.gather(4)), [0, 1, 2, 0]);
+        assert_eq!(sources(&rotation.gather(4)), [1, 2, 0, 0]);
+        assert_eq!(sources(&rotation.gather(1)), [0]);
+    }
+
+    #[test]
+    fn a_batch_takes_what_is_there_and_ends_with_the_feeds() {
+        let (senders, feeds) = feeds(4, 2);
+        let mut rotation = Rotation { feeds: feeds.iter().collect(), next: 0 };
+        senders[1].send_waiting(end(1)).unwrap();
+        assert_eq!(sources(&rotation.gather(8)), [1], "nobody waits for a source that has nothing");
+        senders[0].send_waiting(end(0)).unwrap();
+        drop(senders);
+        assert_eq!(sources(&rotation.gather(8)), [0]);
+        assert!(rotation.gather(8).is_empty());
     }
 }

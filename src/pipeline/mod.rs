@@ -36,6 +36,7 @@ use crate::stats::{DropStage, RunStats};
 use delivery::{Driver, delivery};
 use feed::{Feed, feed};
 use findings::Findings;
+use inference::InferenceSettings;
 use report::Ending;
 use summary::{StageTimes, Summary};
 use threads::Threads;
@@ -140,7 +141,7 @@ impl Problem {
 /// Never fails as a whole: what went wrong is in the summary, beside what was done all the same.
 pub fn run(
     settings: &RunSettings,
-    analyser: Analyser,
+    mut analyser: Analyser,
     annotator: Annotator,
     sinks: Vec<Box<dyn Sink>>,
     stats: &Arc<RunStats>,
@@ -195,9 +196,9 @@ pub fn run(
             }
         }
         let (to_findings, from_inference) = bounded(QUEUE);
-        let batch = settings.batch;
+        let inference = InferenceSettings { batch: settings.batch, policy: settings.policy, shutdown };
         threads.spawn("inference".to_owned(), move || {
-            Ending::Stage(inference::infer(&feeds, &analyser, batch, &to_findings, shutdown))
+            Ending::Stage(inference::infer(&feeds, &mut analyser, inference, &to_findings))
         });
         let findings = Findings {
             classes,

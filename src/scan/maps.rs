@@ -1,4 +1,5 @@
-//! From activations to a map a class: the posterior of each position, and HayCAM over the whole grid.
+//! From activations to a map a class: the posterior of each position, and HayCAM over the whole grid. [`super::folded`]
+//! computes both at once.
 //!
 //! With activations A (positions, filters), their mean mu, X = A - 1 mu', the basis V, and d_c = relu(w_c - w_background),
 //! what speaks for a class rather than for nobody:
@@ -8,10 +9,9 @@
 //! * HayCAM: m_c = relu((X V V' + 1 mu') d_c), without mu if centred;
 //! * product: p_c min(1, m_c / saturation).
 
-use ndarray::{Array1, Array2, ArrayView2, Axis};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 
 use super::settings::{ScanMap, ScanSettings};
-use crate::pca::Basis;
 
 /// The last layer of the network.
 #[derive(Debug, Clone, Copy)]
@@ -24,75 +24,74 @@ pub struct Head<'a> {
     pub background: Option<usize>,
 }
 
+/// What activations say of each class at each position.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    /// Probabilities, (positions, classes). The model's temperature, which was fitted to whole pictures, does not apply.
+    pub posteriors: Array2<f32>,
+    /// HayCAM's maps before they are cut, (positions, classes).
+    pub evidence: Array2<f32>,
+}
+
 impl Head<'_> {
-    /// Probabilities (positions, classes) of activations (positions, filters). The model's temperature, which was fitted to
-    /// whole pictures, does not apply.
+    /// [`Reading::posteriors`] of activations (positions, filters) alone.
     pub fn posteriors(&self, activations: ArrayView2<f32>) -> Array2<f32> {
         let mut posteriors = activations.dot(&self.weights.t()) + self.biases;
-        for mut position in posteriors.rows_mut() {
-            let largest = position.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            position.mapv_inplace(|logit| (logit - largest).exp());
-            let sum = position.sum();
-            position.mapv_inplace(|value| value / sum);
-        }
+        softmax(&mut posteriors);
         posteriors
     }
 
-    /// A map a class in [0, 1], (rows, columns) of the grid; zeros for the background.
-    ///
-    /// # Panics
-    ///
-    /// When the grid does not have as many places as there are positions.
-    pub fn maps(
-        &self,
-        activations: ArrayView2<f32>,
-        posteriors: &Array2<f32>,
-        basis: &Basis,
-        grid: (usize, usize),
-        settings: &ScanSettings,
-    ) -> Vec<Array2<f32>> {
-        let mut values = match settings.map {
-            ScanMap::Posterior => posteriors.clone(),
-            ScanMap::HayCam | ScanMap::Product => {
-                let evidence = self.haycam(activations, basis, settings.centred);
-                evidence.mapv(|value| (value / settings.saturation).clamp(0.0, 1.0))
-            }
-        };
-        if settings.map == ScanMap::Product {
-            values *= posteriors;
-        }
-        if let Some(background) = self.background {
-            values.column_mut(background).fill(0.0);
-        }
-        let on_grid = |class: ndarray::ArrayView1<f32>| {
-            let class = class.to_owned().into_shape_with_order(grid);
-            class.expect("one value for each position of the grid")
-        };
-        values.columns().into_iter().map(on_grid).collect()
-    }
-
-    /// HayCAM's maps before they are cut: (positions, classes).
-    fn haycam(&self, activations: ArrayView2<f32>, basis: &Basis, centred: bool) -> Array2<f32> {
+    /// What speaks for each class rather than for nobody: (filters, classes).
+    pub(super) fn speaking(&self) -> Array2<f64> {
         let mut speaking = self.weights.mapv(f64::from);
         if let Some(background) = self.background {
             let against = speaking.row(background).to_owned();
             speaking -= &against;
         }
-        // (filters, classes)
-        let speaking = speaking.mapv(|weight| weight.max(0.0)).reversed_axes();
-        let reduced = basis.directions.dot(&basis.directions.t().dot(&speaking));
-        // (X V V' + 1 mu') d, written as A V V' d + 1 mu' (d - V V' d) so that neither is kept.
-        let mut offset = -basis.mean.dot(&reduced);
-        if !centred {
-            offset += &basis.mean.dot(&speaking);
+        speaking.mapv(|weight| weight.max(0.0)).reversed_axes()
+    }
+}
+
+impl Reading {
+    /// A map a class in [0, 1], (rows, columns) of the grid; zeros for the background.
+    ///
+    /// # Panics
+    ///
+    /// When the grid does not have as many places as there are positions.
+    pub fn maps(&self, background: Option<usize>, grid: (usize, usize), settings: &ScanSettings) -> Vec<Array2<f32>> {
+        let mut values = match settings.map {
+            ScanMap::Posterior => self.posteriors.clone(),
+            ScanMap::HayCam | ScanMap::Product => {
+                self.evidence.mapv(|value| (value / settings.saturation).clamp(0.0, 1.0))
+            }
+        };
+        if settings.map == ScanMap::Product {
+            values *= &self.posteriors;
         }
-        let reduced = reduced.mapv(|weight| weight as f32);
-        activations.dot(&reduced) + offset.mapv(|value| value as f32).insert_axis(Axis(0))
+        if let Some(background) = background {
+            values.column_mut(background).fill(0.0);
+        }
+        let on_grid = |class: ArrayView1<f32>| {
+            let class = class.to_owned().into_shape_with_order(grid);
+            class.expect("one value for each position of the grid")
+        };
+        values.columns().into_iter().map(on_grid).collect()
+    }
+}
+
+/// Of each row.
+pub(super) fn softmax(logits: &mut Array2<f32>) {
+    for mut position in logits.rows_mut() {
+        let largest = position.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        position.mapv_inplace(|logit| (logit - largest).exp());
+        let sum = position.sum();
+        position.mapv_inplace(|value| value / sum);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use ndarray::Axis;
     use rand::seq::SliceRandom;
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
@@ -100,6 +99,7 @@ mod tests {
     use super::*;
     use crate::explain::normalise::enlarge;
     use crate::pca::{self, Components};
+    use crate::scan::folded::FoldedHead;
     use crate::scan::regions;
 
     const GRID: (usize, usize) = (5, 8);
@@ -133,9 +133,8 @@ mod tests {
 
         fn maps(&self, settings: &ScanSettings) -> Vec<Array2<f32>> {
             let basis = pca::fit(self.activations.view(), settings.components).unwrap();
-            let head = self.head();
-            let posteriors = head.posteriors(self.activations.view());
-            head.maps(self.activations.view(), &posteriors, &basis, GRID, settings)
+            let folded = FoldedHead::new(self.head(), &basis, settings.centred);
+            folded.read_activations(self.activations.view(), &basis.mean).maps(Some(2), GRID, settings)
         }
     }
 

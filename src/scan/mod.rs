@@ -5,11 +5,13 @@
 //!                                    └─► PCA of positions ───┘
 //! ```
 //!
-//! Each position of `layer4` is classified by itself, and HayCAM's basis is fitted to all positions of the frame. The
+//! Each position of `layer4` is classified by itself, and HayCAM's basis is fitted to all positions of the frame, or of an
+//! earlier one of the same source ([`crate::pca::cache`]). The
 //! posterior says what is at a place, HayCAM where it ends: a posterior's region is as large as the receptive field. Maps
 //! are absolute: nothing is stretched to the hottest place of a frame, so that a frame without faces has cold maps.
 
 pub mod extent;
+pub mod folded;
 pub mod maps;
 pub mod regions;
 pub mod settings;
@@ -19,20 +21,24 @@ pub mod size;
 use std::time::Duration;
 
 use image::RgbImage;
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, ArrayView2};
 
 use crate::boxes::Detection;
 use crate::explain::normalise::enlarge;
 use crate::explain::{ExplainError, Reduction};
 use crate::labels::BACKGROUND;
-use crate::model::engine::{Engine, Tap};
+use crate::model::ModelError;
+use crate::model::device_layer::DeviceLayer;
+use crate::model::engine::Engine;
 use crate::model::preprocess::resize;
-use crate::pca;
+use crate::pca::cache::{Activations, KeptBasis};
+use crate::pca::{self, Basis, Components, PcaError};
 use crate::stopwatch::Stopwatch;
 
 pub use settings::{ScanMap, ScanSettings};
 
-use maps::Head;
+use folded::FoldedHead;
+use maps::{Head, Reading};
 use regions::Region;
 use size::scan_size;
 
@@ -77,6 +83,15 @@ pub struct ScanSize {
     pub height: u32,
 }
 
+/// How a frame is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScanView {
+    /// Width and height of the frame, in pixels.
+    pub frame: (u32, u32),
+    /// How it is resized.
+    pub size: ScanSize,
+}
+
 /// Durations of the steps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ScanTimes {
@@ -109,53 +124,114 @@ impl Scanner {
         self.background
     }
 
-    /// Scans a picture.
+    /// How many principal components are kept.
+    pub fn components(&self) -> Components {
+        self.settings.components
+    }
+
+    /// Scans a picture, with a basis of its own.
     ///
     /// # Errors
     ///
-    /// When libtorch fails or the activations are not finite, which a damaged model causes.
+    /// When the picture has no pixels, libtorch fails, or the activations are not finite, which a damaged model causes.
     pub fn scan(&self, picture: &RgbImage) -> Result<Scan, ExplainError> {
         let mut watch = Stopwatch::start();
-        let short_side = self.settings.short_side_of(picture.dimensions());
-        let (width, height) = scan_size(picture.dimensions(), short_side);
-        let prepared = resize(picture, None, (width, height));
+        let (prepared, view) = self.prepare(picture)?;
         let prepare = watch.lap();
-        let mut answers = self.engine.infer(std::slice::from_ref(&prepared), Tap::Layer4)?;
-        let layer4 = answers.pop().expect("one answer for one picture").layer4;
+        let mut answers = self.infer(std::slice::from_ref(&prepared))?;
+        let layer4 = answers.pop().expect("one answer for one picture").to_host()?;
         let infer = watch.lap();
-
         let activations = layer4.activations.view();
-        let basis = pca::fit_truncated(activations, self.settings.components)?;
+        let basis = self.fit(activations)?;
         let reduce = watch.lap();
+        let reading = self.fold(&basis).read_activations(activations, &basis.mean);
+        let scan = self.find(reading, layer4.grid, view, Reduction::from(&basis));
+        Ok(Scan { times: ScanTimes { prepare, infer, reduce, ..scan.times }, ..scan })
+    }
+
+    /// Resizes a picture for the network.
+    ///
+    /// # Errors
+    ///
+    /// When it has no pixels.
+    pub fn prepare(&self, picture: &RgbImage) -> Result<(RgbImage, ScanView), ExplainError> {
+        let frame = picture.dimensions();
+        if frame.0 == 0 || frame.1 == 0 {
+            return Err(ExplainError::EmptyPicture);
+        }
+        let short_side = self.settings.short_side_of(frame);
+        let (width, height) = scan_size(frame, short_side);
+        let view = ScanView { frame, size: ScanSize { short_side, width, height } };
+        Ok((resize(picture, None, (width, height)), view))
+    }
+
+    /// Sends prepared pictures, all of one size, through the network.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch fails or an activation is not finite, which a damaged model causes.
+    pub fn infer(&self, prepared: &[RgbImage]) -> Result<Vec<DeviceLayer>, ModelError> {
+        self.engine.layer4(prepared)
+    }
+
+    /// The basis of activations (positions, filters).
+    ///
+    /// # Errors
+    ///
+    /// When one is not finite, which a damaged model causes.
+    pub fn fit(&self, activations: ArrayView2<f32>) -> Result<Basis, PcaError> {
+        pca::fit_truncated(activations, self.settings.components)
+    }
+
+    /// The network's last layer under a basis, which reads activations.
+    pub fn fold(&self, basis: &Basis) -> FoldedHead {
         let head = Head {
             weights: self.engine.class_weights(),
             biases: self.engine.class_biases(),
             background: self.background,
         };
-        let posteriors = head.posteriors(activations);
-        let maps = head.maps(activations, &posteriors, &basis, layer4.grid, &self.settings);
-        let maps_time = watch.lap();
+        FoldedHead::new(head, basis, self.settings.centred)
+    }
 
-        let cells = ((height / CELL_PX) as usize, (width / CELL_PX) as usize);
+    /// What a reading shows. Of the times, those of the steps before are 0.
+    ///
+    /// # Panics
+    ///
+    /// When the grid does not have as many places as the reading has positions.
+    pub fn find(&self, reading: Reading, grid: (usize, usize), view: ScanView, reduction: Reduction) -> Scan {
+        let mut watch = Stopwatch::start();
+        let maps = reading.maps(self.background, grid, &self.settings);
+        let maps_time = watch.lap();
+        let ScanView { frame, size } = view;
+        let cells = ((size.height / CELL_PX) as usize, (size.width / CELL_PX) as usize);
         let mut found = Vec::new();
         for (label, map) in maps.iter().enumerate().filter(|(label, _)| Some(*label) != self.background) {
             let regions = regions::find(&enlarge(map, cells.0, cells.1), &self.settings);
             found.extend(regions.into_iter().map(|Region { rect, peak, score }| {
-                let rect = self.settings.extent_of_faces.face(rect, CELL_PX, (width, height), picture.dimensions());
-                let peak = (peak.0 * layer4.grid.0 / cells.0, peak.1 * layer4.grid.1 / cells.1);
+                let rect = self.settings.extent_of_faces.face(rect, CELL_PX, (size.width, size.height), frame);
+                let peak = (peak.0 * grid.0 / cells.0, peak.1 * grid.1 / cells.1);
                 (Detection { rect, score, label }, peak)
             }));
         }
         let (detections, peaks) = settle::settle(found).into_iter().unzip();
-        Ok(Scan {
-            detections,
-            peaks,
-            maps,
-            posteriors,
-            reduction: Reduction::from(&basis),
-            size: ScanSize { short_side, width, height },
-            times: ScanTimes { prepare, infer, reduce, maps: maps_time, regions: watch.lap() },
-        })
+        let times = ScanTimes { maps: maps_time, regions: watch.lap(), ..ScanTimes::default() };
+        Scan { detections, peaks, maps, posteriors: reading.posteriors, reduction, size, times }
+    }
+}
+
+impl Activations for DeviceLayer {
+    type Error = ExplainError;
+
+    fn grid(&self) -> (usize, usize) {
+        Self::grid(self)
+    }
+
+    fn mean(&self) -> &Array1<f64> {
+        Self::mean(self)
+    }
+
+    fn sums_of_squares(&self, kept: &KeptBasis) -> Result<(f64, f64), ExplainError> {
+        Ok(Self::sums_of_squares(self, kept.mean(), kept.directions())?)
     }
 }
 

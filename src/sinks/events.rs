@@ -139,8 +139,11 @@ struct CamEvent {
 struct ReductionEvent {
     components: usize,
     captured_variance: f64,
-    /// The basis is fitted to each frame, so it is always new.
+    /// 0 where the basis is fitted to each frame.
     basis_age_frames: u64,
+    /// Which of the bases that are kept from frame to frame it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    basis: Option<String>,
 }
 
 /// Of scanned frames.
@@ -190,7 +193,8 @@ impl<'a> Event<'a> {
                 reduction: analysis.cam.reduction.map(|reduction| ReductionEvent {
                     components: reduction.components,
                     captured_variance: rounded(reduction.captured_variance, 4),
-                    basis_age_frames: 0,
+                    basis_age_frames: analysis.cam.basis.map_or(0, |basis| basis.age_frames),
+                    basis: analysis.cam.basis.map(|basis| basis.id.to_string()),
                 }),
             },
             scan: analysis.scan.map(ScanEvent::from),

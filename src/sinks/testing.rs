@@ -37,7 +37,7 @@ pub(crate) fn finding(index: u64, size: (u32, u32), pts: Duration) -> Arc<Findin
         probabilities: Array1::ones(1),
         heat: Array2::zeros((2, 2)),
         boxes: Vec::new(),
-        cam: CamSummary { method: Method::Cam, reduction: None },
+        cam: CamSummary { method: Method::Cam, reduction: None, basis: None },
         scan: None,
         times: Default::default(),
     };

@@ -65,7 +65,7 @@ pub(super) fn run(
 
 /// Scans each picture.
 fn scanner(engine: Engine, config: &ScenesConfig) -> Detector {
-    let ScanAnalysisSettings { scan, threshold } = config.detector;
+    let ScanAnalysisSettings { scan, threshold, .. } = config.detector;
     let classes = engine.description().classes.iter();
     let thresholds = classes.map(|class| threshold.unwrap_or_else(|| default_threshold(class))).collect();
     let notes = json!({

@@ -1,0 +1,103 @@
+//! Pictures of equal size through the network together.
+
+use std::time::Duration;
+
+use image::RgbImage;
+
+use crate::explain::ExplainError;
+use crate::model::ModelError;
+use crate::stopwatch::Stopwatch;
+
+/// What the network says of a picture, and the picture's share of the time that it took.
+pub(super) type Answer<A> = Result<(A, Duration), ExplainError>;
+
+/// Gives pictures that have been prepared to `pass`, those of one size at once, and its answers in the order of the
+/// pictures. A pass that fails is repeated for each of its pictures alone, so that a bad one spoils no other, and what was
+/// too much at once may still go through.
+pub(super) fn infer<A>(
+    prepared: Vec<Result<RgbImage, ExplainError>>,
+    mut pass: impl FnMut(&[RgbImage]) -> Result<Vec<A>, ModelError>,
+) -> Vec<Answer<A>> {
+    let mut answers: Vec<Option<Answer<A>>> = Vec::with_capacity(prepared.len());
+    let mut groups: Vec<(Vec<usize>, Vec<RgbImage>)> = Vec::new();
+    for (index, picture) in prepared.into_iter().enumerate() {
+        answers.push(None);
+        match picture {
+            Err(error) => answers[index] = Some(Err(error)),
+            Ok(picture) => match groups.iter_mut().find(|(_, group)| group[0].dimensions() == picture.dimensions()) {
+                Some((indices, group)) => {
+                    indices.push(index);
+                    group.push(picture);
+                }
+                None => groups.push((vec![index], vec![picture])),
+            },
+        }
+    }
+    for (indices, group) in groups {
+        let mut timed = |pictures: &[RgbImage]| {
+            let mut watch = Stopwatch::start();
+            let given = pass(pictures)?;
+            debug_assert_eq!(given.len(), pictures.len());
+            let share = watch.lap() / pictures.len() as u32;
+            Ok::<_, ExplainError>(given.into_iter().map(move |answer| (answer, share)))
+        };
+        match timed(&group) {
+            Ok(given) => indices.iter().zip(given).for_each(|(&index, answer)| answers[index] = Some(Ok(answer))),
+            Err(error) if group.len() == 1 => answers[indices[0]] = Some(Err(error)),
+            Err(error) => {
+                tracing::debug!("{} frames one by one: {error}", group.len());
+                for (&index, picture) in indices.iter().zip(&group) {
+                    let alone = timed(std::slice::from_ref(picture));
+                    answers[index] = Some(alone.map(|mut given| given.next().expect("one answer for one picture")));
+                }
+            }
+        }
+    }
+    answers.into_iter().map(|answer| answer.expect("the network answers every picture")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first pixel of each picture, and the sizes of the passes.
+    fn first_pixels(prepared: Vec<Result<RgbImage, ExplainError>>) -> (Vec<Result<u8, String>>, Vec<usize>) {
+        let mut passes = Vec::new();
+        let answers = infer(prepared, |pictures| {
+            passes.push(pictures.len());
+            assert!(pictures.iter().all(|picture| picture.dimensions() == pictures[0].dimensions()));
+            let values: Vec<u8> = pictures.iter().map(|picture| picture.as_raw()[0]).collect();
+            if values.contains(&BAD) { Err(ModelError::NotFinite) } else { Ok(values) }
+        });
+        let answers =
+            answers.into_iter().map(|answer| answer.map(|(value, _)| value).map_err(|error| error.to_string()));
+        (answers.collect(), passes)
+    }
+
+    const BAD: u8 = 255;
+
+    fn picture(side: u32, value: u8) -> Result<RgbImage, ExplainError> {
+        Ok(RgbImage::from_pixel(side, side, image::Rgb([value; 3])))
+    }
+
+    #[test]
+    fn equal_sizes_share_a_pass_and_answers_keep_their_order() {
+        let prepared = vec![picture(2, 1), picture(3, 2), picture(2, 3), picture(4, 4), picture(3, 5), picture(2, 6)];
+        let (answers, mut passes) = first_pixels(prepared);
+        assert_eq!(answers, (1..=6).map(Ok).collect::<Vec<_>>());
+        passes.sort_unstable();
+        assert_eq!(passes, [1, 2, 3]);
+        assert_eq!(first_pixels(Vec::new()), (Vec::new(), Vec::new()));
+    }
+
+    #[test]
+    fn a_bad_picture_spoils_no_other() {
+        let prepared =
+            vec![picture(2, 1), Err(ExplainError::EmptyPicture), picture(2, BAD), picture(2, 3), picture(3, BAD)];
+        let (answers, passes) = first_pixels(prepared);
+        let not_finite = || Err(ModelError::NotFinite.to_string());
+        let expected = [Ok(1), Err(ExplainError::EmptyPicture.to_string()), not_finite(), Ok(3), not_finite()];
+        assert_eq!(answers, expected);
+        assert_eq!(passes, [3, 1, 1, 1, 1]);
+    }
+}
