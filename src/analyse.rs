@@ -117,6 +117,8 @@ pub struct Analysis {
     pub heat: Array2<f32>,
     /// Boxes from the map; none where the label is `background`.
     pub boxes: Vec<Detection>,
+    /// Probability of each class at the place of each box, in the order of the boxes.
+    pub box_probabilities: Vec<Array1<f32>>,
     /// How the map came about.
     pub cam: CamSummary,
     /// How the frame was resized, if it was scanned.

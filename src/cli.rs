@@ -210,6 +210,34 @@ pub struct OutputArgs {
     #[arg(long, value_name = "PATH")]
     pub events: Option<PathBuf>,
 
+    /// With cameras and streams: size in megabytes from which the file of events is set aside
+    #[arg(long, value_name = "MB", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub events_rotate: u64,
+
+    /// How many files of events that were set aside are kept
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub events_keep: usize,
+
+    /// Keep a picture of each alarm and changed label in this folder, with its heat map and the reasons
+    #[arg(long, value_name = "DIR")]
+    pub snapshots: Option<PathBuf>,
+
+    /// Most snapshots that are kept, the newest ones
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = at_least_one)]
+    pub snapshots_keep: usize,
+
+    /// Longest time that snapshots are kept
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = positive_duration)]
+    pub snapshots_age: Duration,
+
+    /// Most megabytes of snapshots
+    #[arg(long, value_name = "MB", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub snapshots_size: u64,
+
+    /// Raise an alarm when somebody is seen without a mask for this long, once a person
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = positive_duration)]
+    pub alarm_after: Duration,
+
     /// Show the result in a window (q or Escape ends)
     #[arg(long, conflicts_with = "headless")]
     pub show: bool,

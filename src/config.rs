@@ -22,6 +22,8 @@ use crate::pca::CacheSettings;
 use crate::pipeline::{NamedSource, RunSettings};
 use crate::scan::ScanMap;
 use crate::sinks::SaveTarget;
+use crate::sinks::rotation::RotationLimits;
+use crate::sinks::snapshots::SnapshotLimits;
 
 /// File name of the shipped model for pictures seen as a whole.
 pub const SHIPPED_MODEL: &str = "resnet18-mask.safetensors";
@@ -77,8 +79,14 @@ pub struct RunConfig {
     pub segment_length: Duration,
     /// Where events go; `-` is standard output.
     pub events: Option<PathBuf>,
+    /// When a file of events is set aside.
+    pub rotation: RotationLimits,
     /// Where the figures of the run go.
     pub stats: Option<PathBuf>,
+    /// The folder of snapshots.
+    pub snapshots: Option<PathBuf>,
+    /// How much of them is kept.
+    pub snapshot_limits: SnapshotLimits,
     /// Whether a window is opened.
     pub show: bool,
 }
@@ -116,6 +124,8 @@ impl RunConfig {
                 },
                 limit: args.limit,
                 batch: 1,
+                alarm_after: args.output.alarm_after,
+                model: String::new(),
                 open_options: OpenOptions::default(),
             },
             model: args.model.model.clone().unwrap_or_else(|| match view {
@@ -130,7 +140,14 @@ impl RunConfig {
             save,
             segment_length: args.output.segment,
             events: args.output.events.clone(),
+            rotation: RotationLimits { bytes: args.output.events_rotate * 1_000_000, kept: args.output.events_keep },
             stats: args.output.stats.clone(),
+            snapshots: args.output.snapshots.clone(),
+            snapshot_limits: SnapshotLimits {
+                count: args.output.snapshots_keep,
+                age: args.output.snapshots_age,
+                bytes: args.output.snapshots_size * 1_000_000,
+            },
             show,
         })
     }

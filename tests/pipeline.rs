@@ -3,6 +3,7 @@
 mod common;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use common::sample;
 use maskwatch::analyse::{Analyser, AnalysisSettings};
@@ -75,6 +76,8 @@ fn run_with(policy: Policy, limit: u64, sinks: Vec<Box<dyn Sink>>) -> Summary {
         policy: Some(policy),
         limit: Some(limit),
         batch: 1,
+        alarm_after: Duration::from_secs(3),
+        model: "shipped".to_owned(),
         open_options: OpenOptions::default(),
     };
     let analysis = AnalysisSettings {

@@ -109,6 +109,7 @@ impl Scanned {
             confidence: probabilities[label],
             probabilities,
             heat,
+            box_probabilities: scan.peaks.iter().map(|&peak| scan.posterior_at(peak)).collect(),
             boxes: scan.detections,
             cam: CamSummary { method: Method::HayCam, reduction: Some(scan.reduction), basis },
             scan: Some(scan.size),

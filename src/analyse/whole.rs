@@ -85,10 +85,13 @@ impl Whole {
             boxes = boxes::find(&heat, self.settings.threshold);
             boxes.retain(|found| self.settings.all_boxes || found.holds_peak);
         }
-        let boxes = boxes.into_iter().map(|found| Detection::in_picture(found, &heat, picture, label)).collect();
+        let boxes =
+            boxes.into_iter().map(|found| Detection::in_picture(found, &heat, picture, label)).collect::<Vec<_>>();
         Ok(Analysis {
             label,
             confidence: inference.probabilities[label],
+            // What is said of the whole picture is said of each place.
+            box_probabilities: vec![inference.probabilities.clone(); boxes.len()],
             probabilities: inference.probabilities,
             heat,
             boxes,

@@ -6,18 +6,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::analyse::Analyser;
-use crate::capture::{SourceInfo, SourceSpec};
+use crate::capture::{Policy, SourceInfo, SourceSpec};
 use crate::cli::{ProgressArg, RunArgs};
 use crate::config::RunConfig;
 use crate::draw::Annotator;
 use crate::exit_code::ExitCode;
 use crate::model::device;
 use crate::model::engine::Engine;
+use crate::model::identity::identity;
 use crate::pipeline::{self, Observer, Problem, RunSettings};
 use crate::progress::Progress;
 use crate::shutdown::Shutdown;
 use crate::sinks::Sink;
 use crate::sinks::events::Events;
+use crate::sinks::moments::Moments;
 use crate::sinks::stats_file::StatsFile;
 use crate::stats::RunStats;
 use crate::threads;
@@ -38,6 +40,7 @@ pub fn run(args: &RunArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     threads::size_pools(config.threads);
     let device = device::resolve(config.device)?;
     config.run.batch = config.batch.unwrap_or_else(|| device::suitable_batch(device));
+    config.run.model = identity(&config.model)?;
     let engine = Engine::load(&config.model, device)?.with_resolution(config.resolution);
     let analyser = Analyser::new(engine, config.view);
     let annotator = Annotator::new()?;
@@ -74,7 +77,13 @@ fn open_files(config: &RunConfig, stats: &Arc<RunStats>) -> anyhow::Result<Vec<B
         sinks.push(Box::new(crate::sinks::save::Save::create(target.clone(), specs, config.segment_length)?));
     }
     if let Some(path) = &config.events {
-        sinks.push(Box::new(Events::create(path)?));
+        let is_live = config.run.sources.iter().any(|source| source.spec.policy() == Policy::Live);
+        // What was recorded can be run again; what was live is kept.
+        let rotation = is_live.then_some(config.rotation);
+        sinks.push(Box::new(Events::create(path, rotation)?));
+    }
+    if let Some(folder) = &config.snapshots {
+        sinks.push(Box::new(Moments::open(folder, config.snapshot_limits)?));
     }
     if let Some(path) = &config.stats {
         sinks.push(Box::new(StatsFile::create(path.clone(), Arc::clone(stats))?));

@@ -2,11 +2,11 @@
 
 use std::sync::OnceLock;
 
-use image::RgbImage;
+use image::{Rgb, RgbImage};
 use ndarray::Array2;
 
 use super::palette::heat_colours;
-use crate::explain::normalise::{Alignment, bilinear_weights};
+use crate::explain::normalise::{Alignment, bilinear_weights, enlarge};
 
 /// Weight of the heat colour at the hottest place; the picture must stay visible under it.
 const MAX_OPACITY: f32 = 0.55;
@@ -41,6 +41,16 @@ pub fn blend(picture: &mut RgbImage, heat: &Array2<f32>) {
             }
         }
     }
+}
+
+/// A map in [0, 1] in colours, enlarged to (width, height) (bilinear).
+pub fn picture(heat: &Array2<f32>, (width, height): (u32, u32)) -> RgbImage {
+    let colours = heat_colours();
+    let enlarged = enlarge(heat, height as usize, width as usize);
+    RgbImage::from_fn(width, height, |x, y| {
+        // A float cast saturates.
+        Rgb(colours[usize::from((enlarged[[y as usize, x as usize]] * 255.0) as u8)])
+    })
 }
 
 fn blends() -> &'static [Blend; 256] {

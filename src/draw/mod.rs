@@ -7,11 +7,13 @@ pub mod palette;
 
 use image::RgbImage;
 
-use crate::analyse::{Analysis, Detection};
+use crate::analyse::Analysis;
 use crate::geometry::Rect;
 use crate::labels::BACKGROUND;
+use crate::track::{Label, TrackedBox};
 use palette::Rgb;
 
+pub use heat::picture as heat_picture;
 pub use label::{BUNDLED_FONT, Font, LabelError};
 
 /// Draws analyses onto frames. Keeps the font.
@@ -34,9 +36,9 @@ impl Annotator {
         Ok(Self { font: Font::bundled()? })
     }
 
-    /// Draws in place: the heat map where a class other than `background` was found, its boxes, and the label: of each box
-    /// with its score if the picture was scanned, otherwise of the whole picture at its first box.
-    pub fn annotate(&self, picture: &mut RgbImage, analysis: &Analysis, classes: &[String]) {
+    /// Draws in place: the heat map where a class other than `background` was found, its boxes, and the label: of each track
+    /// in sight with its number if the picture was scanned, otherwise of the whole picture at its first box.
+    pub fn annotate(&self, picture: &mut RgbImage, analysis: &Analysis, tracks: &[TrackedBox], classes: &[String]) {
         let shorter = picture.width().min(picture.height()) as f32;
         let text_px = (shorter * TEXT_SHARE).max(MIN_TEXT_PX);
         let line_px = (shorter / 240.0).round().max(1.0) as u32;
@@ -44,28 +46,46 @@ impl Annotator {
         if name != BACKGROUND {
             heat::blend(picture, &analysis.heat);
         }
+        if analysis.scan.is_some() {
+            let seen = tracks.iter().filter_map(|track| Some((track, track.id?, track.seen?)));
+            for (track, ..) in seen.clone() {
+                outline(picture, track.rect, line_px, label_colour(track.label, classes));
+            }
+            // The strongest last, so that it can be read where tags overlap.
+            let mut tags: Vec<_> = seen.collect();
+            tags.sort_by(|(.., one), (.., other)| one.detection.score.total_cmp(&other.detection.score));
+            for (track, id, seen) in tags {
+                let text = format!("{} {:.2} #{id}", track.label.name(classes), seen.detection.score);
+                self.tag(picture, track.rect, &text, text_px, label_colour(track.label, classes));
+            }
+            if analysis.boxes.is_empty() {
+                self.font.draw_tag(picture, name, text_px, (0, 0), palette::class_colour(name, analysis.label));
+            }
+            return;
+        }
         for detection in &analysis.boxes {
             let colour = palette::class_colour(&classes[detection.label], detection.label);
             outline(picture, detection.rect, line_px, colour);
         }
-        if analysis.scan.is_some() && !analysis.boxes.is_empty() {
-            // The strongest last, so that it can be read where tags overlap.
-            for found in analysis.boxes.iter().rev() {
-                self.tag(picture, found, &format!("{} {:.2}", classes[found.label], found.score), text_px, classes);
-            }
-            return;
-        }
         let text = format!("{name} {:.0} %", f64::from(analysis.confidence) * 100.0);
+        let colour = palette::class_colour(name, analysis.label);
         match analysis.boxes.first() {
-            Some(found) => self.tag(picture, found, &text, text_px, classes),
-            None => self.font.draw_tag(picture, &text, text_px, (0, 0), palette::class_colour(name, analysis.label)),
+            Some(found) => self.tag(picture, found.rect, &text, text_px, colour),
+            None => self.font.draw_tag(picture, &text, text_px, (0, 0), colour),
         }
     }
 
-    /// Writes on a tag at a box, in the colour of its class.
-    fn tag(&self, picture: &mut RgbImage, found: &Detection, text: &str, text_px: f32, classes: &[String]) {
-        let place = self.font.tag_position(text, text_px, found.rect, picture.dimensions());
-        self.font.draw_tag(picture, text, text_px, place, palette::class_colour(&classes[found.label], found.label));
+    /// Writes on a tag at a box.
+    fn tag(&self, picture: &mut RgbImage, rect: Rect, text: &str, text_px: f32, colour: Rgb) {
+        let place = self.font.tag_position(text, text_px, rect, picture.dimensions());
+        self.font.draw_tag(picture, text, text_px, place, colour);
+    }
+}
+
+fn label_colour(label: Label, classes: &[String]) -> Rgb {
+    match label {
+        Label::Class(class) => palette::class_colour(&classes[class], class),
+        Label::Uncertain => palette::UNCERTAIN,
     }
 }
 
@@ -98,7 +118,7 @@ mod tests {
     use ndarray::{Array1, Array2};
 
     use super::*;
-    use crate::analyse::CamSummary;
+    use crate::analyse::{CamSummary, Detection};
     use crate::explain::Method;
 
     fn analysis(label: usize, boxes: Vec<Detection>) -> Analysis {
@@ -107,6 +127,7 @@ mod tests {
             confidence: 0.97,
             probabilities: Array1::from(vec![0.97, 0.02, 0.01]),
             heat: Array2::from_shape_fn((224, 224), |(row, column)| ((row + column) as f32 / 446.0).min(1.0)),
+            box_probabilities: Vec::new(),
             boxes,
             cam: CamSummary { method: Method::Cam, reduction: None, basis: None },
             scan: None,
@@ -126,7 +147,7 @@ mod tests {
             let whole = Rect { x: 0, y: 0, width, height };
             let boxes = [rect, whole].map(|rect| Detection { rect, score: 0.5, label: 0 }).to_vec();
             let mut picture = RgbImage::new(width, height);
-            annotator.annotate(&mut picture, &analysis(0, boxes), &classes());
+            annotator.annotate(&mut picture, &analysis(0, boxes), &[], &classes());
             assert_ne!(picture, RgbImage::new(width, height));
         }
     }
@@ -136,7 +157,7 @@ mod tests {
         let rect = Rect { x: 100, y: 120, width: 150, height: 90 };
         let mut picture = RgbImage::new(400, 300);
         let detection = Detection { rect, score: 0.5, label: 0 };
-        Annotator::new().unwrap().annotate(&mut picture, &analysis(0, vec![detection]), &classes());
+        Annotator::new().unwrap().annotate(&mut picture, &analysis(0, vec![detection]), &[], &classes());
         let colour = palette::class_colour("mask", 0);
         for (x, y) in [(100, 120), (249, 120), (100, 209), (249, 209), (170, 209), (249, 160)] {
             assert_eq!(picture.get_pixel(x, y).0, colour, "{x} {y}");
@@ -147,7 +168,7 @@ mod tests {
     #[test]
     fn heat_is_hotter_where_the_map_is() {
         let mut picture = RgbImage::from_pixel(400, 300, image::Rgb([100; 3]));
-        Annotator::new().unwrap().annotate(&mut picture, &analysis(0, Vec::new()), &classes());
+        Annotator::new().unwrap().annotate(&mut picture, &analysis(0, Vec::new()), &[], &classes());
         let change = |x, y| picture.get_pixel(x, y).0.iter().map(|&value: &u8| value.abs_diff(100) as u32).sum::<u32>();
         assert!(change(395, 295) > 40);
         assert!(change(395, 295) > change(5, 200));
@@ -156,7 +177,7 @@ mod tests {
     #[test]
     fn nobody_is_explained_by_no_heat() {
         let mut picture = RgbImage::from_pixel(400, 300, image::Rgb([100; 3]));
-        Annotator::new().unwrap().annotate(&mut picture, &analysis(2, Vec::new()), &classes());
+        Annotator::new().unwrap().annotate(&mut picture, &analysis(2, Vec::new()), &[], &classes());
         assert_eq!(picture.get_pixel(395, 295).0, [100; 3]);
         assert_ne!(picture.get_pixel(2, 2).0, [100; 3], "the label is there all the same");
     }

@@ -18,6 +18,9 @@ pub fn class_colour(name: &str, index: usize) -> Rgb {
     }
 }
 
+/// Of those of whom the evidence does not tell what they are.
+pub const UNCERTAIN: Rgb = [222, 160, 20];
+
 /// Black or white, whichever reads better on `colour` (relative luminance, ITU-R BT.709).
 pub fn text_colour(colour: Rgb) -> Rgb {
     let [red, green, blue] = colour.map(f32::from);

@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod device;
 pub mod device_layer;
 pub mod engine;
+pub mod identity;
 pub mod preprocess;
 pub mod resnet;
 pub mod tensors;

@@ -13,7 +13,7 @@ use super::Problem;
 use super::report::{Report, SinkTimes};
 use crate::capture::SourceInfo;
 use crate::shutdown::Shutdown;
-use crate::sinks::{Finding, Sink, SinkError, SourceContext};
+use crate::sinks::{Finding, Notice, Sink, SinkError, SourceContext};
 use crate::stats::RunStats;
 
 /// Frames that may wait for a sink.
@@ -30,6 +30,7 @@ pub(super) const DRAIN: Duration = Duration::from_millis(4500);
 pub(super) enum Message {
     Open { source: usize, info: Arc<SourceInfo> },
     Frame(Arc<Finding>),
+    Notice(Arc<Notice>),
     Close(usize),
 }
 
@@ -187,6 +188,7 @@ impl Driver {
                 self.open.retain(|&other| other != source);
                 self.accept(|sink| sink.close(source))
             }
+            Message::Notice(notice) => self.accept(|sink| sink.notice(&notice)),
             Message::Frame(finding) => {
                 let started = Instant::now();
                 let is_sound = self.accept(|sink| sink.write(&finding));

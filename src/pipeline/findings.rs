@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -14,13 +15,17 @@ use crate::analyse::Analysis;
 use crate::capture::{CaptureError, Policy, SourceInfo};
 use crate::draw::Annotator;
 use crate::frame::Frame;
+use crate::labels::NO_MASK;
 use crate::shutdown::Shutdown;
-use crate::sinks::Finding;
+use crate::sinks::{Finding, Happening, Notice, Origin};
 use crate::stats::{DropStage, RunStats};
+use crate::track::{Alarm, Alarms, Sighting, TrackChange, TrackEvent, TrackSettings, TrackUpdate, Tracker};
 
 /// Hands findings to the sinks.
 pub(super) struct Findings {
-    pub(super) classes: Arc<[String]>,
+    pub(super) origin: Arc<Origin>,
+    /// For how long somebody may have the label that raises alarms.
+    pub(super) alarm_after: Duration,
     pub(super) annotator: Arc<Annotator>,
     pub(super) deliveries: Vec<Delivery>,
     pub(super) reports: Sender<Report>,
@@ -36,6 +41,11 @@ pub(super) struct Findings {
 pub(super) struct OpenSource {
     info: Arc<SourceInfo>,
     frames: u64,
+    tracker: Tracker,
+    /// None where the model does not know the class that raises alarms.
+    alarms: Option<Alarms>,
+    /// When the last frame was captured.
+    captured_at: SystemTime,
 }
 
 impl Findings {
@@ -58,14 +68,17 @@ impl Findings {
     fn frame(&mut self, source: usize, info: Arc<SourceInfo>, frame: Frame, analysis: Analysis) {
         let info = self.opened(source, info, frame.image.dimensions());
         self.times.add(&frame, &analysis);
-        let faces = analysis.boxes.iter().map(|found| self.classes[found.label].as_str());
-        self.stats.analysed(source, &self.classes[analysis.label], faces);
+        let (update, alarms) = self.track(source, &frame, &analysis);
+        let classes = &self.origin.classes;
+        let in_sight = update.tracks.iter().filter(|track| track.id.is_some());
+        let faces = in_sight.map(|track| track.label.name(classes));
+        self.stats.analysed(source, &classes[analysis.label], faces);
         if self.deliveries.is_empty() {
             self.stats.latency(source, "analysis", frame.read_started.elapsed());
         }
         let is_live = self.policy.unwrap_or(info.policy) == Policy::Live;
-        let (classes, annotator) = (Arc::clone(&self.classes), Arc::clone(&self.annotator));
-        let finding = Arc::new(Finding::new(source, info, frame, analysis, classes, annotator));
+        let (classes, annotator) = (Arc::clone(&self.origin.classes), Arc::clone(&self.annotator));
+        let finding = Arc::new(Finding::new(source, info, frame, analysis, update.tracks, classes, annotator));
         self.each(|delivery, stats, shutdown| {
             let outcome = delivery.frame(Arc::clone(&finding), is_live, shutdown);
             if outcome == Outcome::Dropped {
@@ -73,6 +86,7 @@ impl Findings {
             }
             outcome
         });
+        self.tell_what_happened(source, &update.events, alarms, Some(&finding));
         if let Some(open) = self.sources.get_mut(&source) {
             open.frames += 1;
             let frames_done = open.frames;
@@ -92,7 +106,7 @@ impl Findings {
         match self.sources.get_mut(&source) {
             Some(open) => open.info = Arc::clone(&info),
             None => {
-                self.sources.insert(source, OpenSource { info: Arc::clone(&info), frames: 0 });
+                self.sources.insert(source, self.begin(&info));
                 self.tell(Report::Opened { source, info: Arc::clone(&info) });
             }
         }
@@ -100,7 +114,67 @@ impl Findings {
         info
     }
 
+    fn begin(&self, info: &Arc<SourceInfo>) -> OpenSource {
+        // A picture is all that there will ever be of it.
+        let settings = if info.frame_count == Some(1) { TrackSettings::still() } else { TrackSettings::default() };
+        let classes = &self.origin.classes;
+        let alarming = classes.iter().position(|class| class == NO_MASK);
+        OpenSource {
+            info: Arc::clone(info),
+            frames: 0,
+            tracker: Tracker::new(settings, classes),
+            alarms: alarming.map(|class| Alarms::new(self.alarm_after, class)),
+            captured_at: SystemTime::now(),
+        }
+    }
+
+    fn track(&mut self, source: usize, frame: &Frame, analysis: &Analysis) -> (TrackUpdate, Vec<Alarm>) {
+        let open = self.sources.get_mut(&source).expect("a source is open when its frames come");
+        open.captured_at = frame.captured_at;
+        let sightings: Vec<Sighting> = (analysis.boxes.iter().zip(&analysis.box_probabilities))
+            .map(|(&detection, probabilities)| Sighting { detection, posterior: probabilities.as_slice() })
+            .collect();
+        let update = open.tracker.update(frame.pts, frame.image.dimensions(), &sightings);
+        let alarms = open.alarms.as_mut().map(|alarms| alarms.update(&update)).unwrap_or_default();
+        (update, alarms)
+    }
+
+    /// A notice for each event and alarm; those that somebody may want to see carry the frame.
+    fn tell_what_happened(
+        &mut self,
+        source: usize,
+        events: &[TrackEvent],
+        alarms: Vec<Alarm>,
+        finding: Option<&Arc<Finding>>,
+    ) {
+        let Some(open) = self.sources.get(&source) else { return };
+        let (name, time) = (Arc::<str>::from(open.info.name.as_str()), open.captured_at);
+        let tracks = events.iter().copied().map(Happening::Track);
+        for happening in tracks.chain(alarms.into_iter().map(Happening::Alarm)) {
+            let is_shown = match &happening {
+                Happening::Alarm(_) => true,
+                Happening::Track(event) => matches!(event.change, TrackChange::LabelChanged { .. }),
+            };
+            let notice = Arc::new(Notice {
+                source,
+                name: Arc::clone(&name),
+                time,
+                happening,
+                origin: Arc::clone(&self.origin),
+                finding: finding.filter(|_| is_shown).map(Arc::clone),
+            });
+            self.each(|delivery, _, _| delivery.send(Message::Notice(Arc::clone(&notice))));
+        }
+    }
+
     fn close(&mut self, source: usize, error: Option<CaptureError>) {
+        if let Some(open) = self.sources.get_mut(&source) {
+            let update = open.tracker.end();
+            if let Some(alarms) = &mut open.alarms {
+                alarms.update(&update);
+            }
+            self.tell_what_happened(source, &update.events, Vec::new(), None);
+        }
         self.each(|delivery, _, _| delivery.send(Message::Close(source)));
         self.tell(Report::Closed { source });
         if let Some(error) = error {

@@ -21,7 +21,7 @@ mod threads;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 
@@ -31,7 +31,7 @@ use crate::draw::Annotator;
 use crate::exit_code::ExitCode;
 use crate::explain::ExplainError;
 use crate::shutdown::Shutdown;
-use crate::sinks::{Sink, SinkError};
+use crate::sinks::{Origin, Sink, SinkError};
 use crate::stats::{DropStage, RunStats};
 use delivery::{Driver, delivery};
 use feed::{Feed, feed};
@@ -66,6 +66,10 @@ pub struct RunSettings {
     pub limit: Option<u64>,
     /// Most frames in one forward pass, at least 1.
     pub batch: usize,
+    /// For how long somebody may be seen without a mask before it is an alarm.
+    pub alarm_after: Duration,
+    /// Identity of the model, for those who ask why.
+    pub model: String,
     /// Time-outs of network streams.
     pub open_options: OpenOptions,
 }
@@ -201,7 +205,8 @@ pub fn run(
             Ending::Stage(inference::infer(&feeds, &mut analyser, inference, &to_findings))
         });
         let findings = Findings {
-            classes,
+            origin: Arc::new(Origin { classes, model: settings.model.clone() }),
+            alarm_after: settings.alarm_after,
             annotator: Arc::new(annotator),
             deliveries,
             reports,

@@ -1,6 +1,5 @@
 //! JSON lines: one object a frame, one line an object, each written in one piece and at once.
 
-use std::fs::File;
 use std::io::{Stdout, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +8,8 @@ use std::time::Duration;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::{Finding, Sink, SinkError, SourceContext, Written};
+use super::rotation::{RotatedLines, RotationLimits};
+use super::{Finding, Notice, Sink, SinkError, SourceContext, Written};
 use crate::analyse::Detection;
 use crate::geometry::Rect;
 use crate::scan::ScanSize;
@@ -28,23 +28,44 @@ pub struct Events {
 
 #[derive(Debug)]
 enum Output {
-    File(File),
+    File(RotatedLines),
     Standard(Stdout),
 }
 
 impl Events {
-    /// Creates the file, replacing what is there; `-` is standard output.
+    /// Opens the file: with limits to append to, and to set aside when it is full, without to replace what is there. `-` is
+    /// standard output.
     ///
     /// # Errors
     ///
-    /// When the file cannot be created.
-    pub fn create(path: &Path) -> Result<Self, SinkError> {
+    /// When the file cannot be opened.
+    pub fn create(path: &Path, rotation: Option<RotationLimits>) -> Result<Self, SinkError> {
         let output = if path == Path::new("-") {
             Output::Standard(std::io::stdout())
         } else {
-            Output::File(File::create(path).map_err(|reason| SinkError::file(path, reason))?)
+            let lines = match rotation {
+                Some(limits) => RotatedLines::append(path, limits),
+                None => RotatedLines::create(path, RotationLimits { bytes: u64::MAX, kept: 0 }),
+            };
+            Output::File(lines.map_err(|reason| SinkError::file(path, reason))?)
         };
         Ok(Self { path: path.to_owned(), output, lines: 0, reader_gone: false, line: Vec::new() })
+    }
+
+    fn append(&mut self, event: &impl Serialize) -> Result<(), SinkError> {
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, event).map_err(|error| SinkError::file(&self.path, error))?;
+        self.line.push(b'\n');
+        let written = match &mut self.output {
+            Output::File(lines) => lines.write(&self.line),
+            Output::Standard(stdout) => stdout.write_all(&self.line).and_then(|()| stdout.flush()),
+        };
+        match written {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => self.reader_gone = true,
+            other => other.map_err(|reason| SinkError::file(&self.path, reason))?,
+        }
+        self.lines += 1;
+        Ok(())
     }
 }
 
@@ -58,20 +79,11 @@ impl Sink for Events {
     }
 
     fn write(&mut self, finding: &Arc<Finding>) -> Result<(), SinkError> {
-        self.line.clear();
-        serde_json::to_writer(&mut self.line, &Event::new(finding))
-            .map_err(|error| SinkError::file(&self.path, error))?;
-        self.line.push(b'\n');
-        let written = match &mut self.output {
-            Output::File(file) => write_line(file, &self.line),
-            Output::Standard(stdout) => stdout.write_all(&self.line).and_then(|()| stdout.flush()),
-        };
-        match written {
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => self.reader_gone = true,
-            other => other.map_err(|reason| SinkError::file(&self.path, reason))?,
-        }
-        self.lines += 1;
-        Ok(())
+        self.append(&Event::new(finding))
+    }
+
+    fn notice(&mut self, notice: &Notice) -> Result<(), SinkError> {
+        self.append(&notice.record())
     }
 
     fn close(&mut self, _: usize) -> Result<(), SinkError> {
@@ -90,16 +102,6 @@ impl Sink for Events {
     }
 }
 
-/// Writes a line whole or not at all: where the disk is full in the middle of it, its beginning is taken back.
-fn write_line(file: &mut File, line: &[u8]) -> std::io::Result<()> {
-    let before = file.metadata()?.len();
-    file.write_all(line).inspect_err(|_| {
-        if let Err(error) = file.set_len(before) {
-            tracing::warn!("the last event may be incomplete: {error}");
-        }
-    })
-}
-
 /// One line.
 #[derive(Serialize)]
 struct Event<'a> {
@@ -110,7 +112,7 @@ struct Event<'a> {
     label: &'a str,
     confidence: f64,
     probabilities: Probabilities<'a>,
-    boxes: Vec<BoxEvent<'a>>,
+    boxes: Vec<TrackedBoxEvent<'a>>,
     cam: CamEvent,
     #[serde(skip_serializing_if = "Option::is_none")]
     scan: Option<ScanEvent>,
@@ -125,6 +127,18 @@ pub(super) struct BoxEvent<'a> {
     rect: Rect,
     score: f64,
     label: &'a str,
+}
+
+/// A box and whose it is, once somebody has appeared there.
+#[derive(Serialize)]
+struct TrackedBoxEvent<'a> {
+    #[serde(flatten)]
+    found: BoxEvent<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    track: Option<u64>,
+    /// What the track is called by all that was seen of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    track_label: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -178,7 +192,12 @@ impl<'a> BoxEvent<'a> {
 impl<'a> Event<'a> {
     fn new(finding: &'a Finding) -> Self {
         let Finding { frame, analysis, classes, .. } = finding;
-        let boxes = analysis.boxes.iter().map(|found| BoxEvent::new(found, classes));
+        let tracked = analysis.boxes.iter().zip(finding.tracks_of_boxes());
+        let boxes = tracked.map(|(found, track)| TrackedBoxEvent {
+            found: BoxEvent::new(found, classes),
+            track: track.and_then(|track| track.id),
+            track_label: track.map(|track| track.label.name(classes)),
+        });
         Self {
             source: &frame.source,
             frame: frame.index,

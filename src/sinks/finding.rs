@@ -11,6 +11,7 @@ use crate::analyse::Analysis;
 use crate::capture::SourceInfo;
 use crate::draw::Annotator;
 use crate::frame::Frame;
+use crate::track::TrackedBox;
 
 /// An analysed frame.
 pub struct Finding {
@@ -22,6 +23,8 @@ pub struct Finding {
     pub frame: Frame,
     /// What was found in it.
     pub analysis: Analysis,
+    /// Who is in sight, by all that was seen until now.
+    pub tracks: Vec<TrackedBox>,
     /// Names of the classes.
     pub classes: Arc<[String]>,
     annotator: Arc<Annotator>,
@@ -36,6 +39,7 @@ impl Finding {
         info: Arc<SourceInfo>,
         frame: Frame,
         analysis: Analysis,
+        tracks: Vec<TrackedBox>,
         classes: Arc<[String]>,
         annotator: Arc<Annotator>,
     ) -> Self {
@@ -44,6 +48,7 @@ impl Finding {
             info,
             frame,
             analysis,
+            tracks,
             classes,
             annotator,
             annotated: OnceLock::new(),
@@ -56,10 +61,21 @@ impl Finding {
         let draw = || {
             let started = Instant::now();
             let mut picture = self.frame.image.clone();
-            self.annotator.annotate(&mut picture, &self.analysis, &self.classes);
+            self.annotator.annotate(&mut picture, &self.analysis, &self.tracks, &self.classes);
             (picture, started.elapsed())
         };
         &self.annotated.get_or_init(draw).0
+    }
+
+    /// The track of each box of the analysis, in their order; none for boxes that no track has appeared for yet.
+    pub fn tracks_of_boxes(&self) -> Vec<Option<&TrackedBox>> {
+        let mut tracks = vec![None; self.analysis.boxes.len()];
+        for track in self.tracks.iter().filter(|track| track.id.is_some()) {
+            if let Some(place) = track.seen.and_then(|seen| tracks.get_mut(seen.index)) {
+                *place = Some(track);
+            }
+        }
+        tracks
     }
 
     /// How long drawing took, to whoever asks first once it is drawn; nothing to anybody else.

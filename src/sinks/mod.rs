@@ -5,6 +5,8 @@
 pub mod comparison;
 pub mod events;
 mod finding;
+pub mod moments;
+mod notice;
 pub mod rotation;
 #[cfg(feature = "gstreamer")]
 pub mod save;
@@ -25,6 +27,7 @@ use std::sync::Arc;
 use crate::capture::SourceInfo;
 
 pub use finding::Finding;
+pub use notice::{Happening, Notice, Origin};
 
 /// Where annotated copies go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +62,14 @@ pub enum SinkError {
         /// What went wrong.
         reason: std::io::Error,
     },
+    /// A snapshot.
+    #[error("cannot write a snapshot into {folder}: {reason}; {}; the run goes on", remedy(.reason), folder = .folder.display())]
+    Snapshot {
+        /// The folder.
+        folder: PathBuf,
+        /// What went wrong.
+        reason: std::io::Error,
+    },
     /// The window.
     #[error("the window failed: {0}; run with --headless or --save")]
     Window(String),
@@ -70,6 +81,7 @@ impl SinkError {
         match self {
             #[cfg(feature = "gstreamer")]
             Self::Video(error) => error.ends_all(),
+            Self::Snapshot { .. } => false,
             Self::File { .. } | Self::Window(_) => true,
         }
     }
@@ -124,6 +136,15 @@ pub trait Sink: Send {
     ///
     /// When it cannot be written.
     fn write(&mut self, finding: &Arc<Finding>) -> Result<(), SinkError>;
+
+    /// Takes what has happened, apart from the frames.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    fn notice(&mut self, _notice: &Notice) -> Result<(), SinkError> {
+        Ok(())
+    }
 
     /// A source is over: its files are completed. Called for a source closed already or never opened, it does nothing.
     ///

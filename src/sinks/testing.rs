@@ -37,11 +37,12 @@ pub(crate) fn finding(index: u64, size: (u32, u32), pts: Duration) -> Arc<Findin
         probabilities: Array1::ones(1),
         heat: Array2::zeros((2, 2)),
         boxes: Vec::new(),
+        box_probabilities: Vec::new(),
         cam: CamSummary { method: Method::Cam, reduction: None, basis: None },
         scan: None,
         times: Default::default(),
     };
     let classes = Arc::from(["background".to_owned()]);
     let annotator = Arc::new(Annotator::new().expect("the bundled font is sound"));
-    Arc::new(Finding::new(0, live_source(size), frame, analysis, classes, annotator))
+    Arc::new(Finding::new(0, live_source(size), frame, analysis, Vec::new(), classes, annotator))
 }

@@ -1,0 +1,105 @@
+//! Snapshots of the moments that matter, an alarm or a track's new label: the annotated frame, its heat map, and why.
+
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use image::codecs::jpeg::JpegEncoder;
+use image::{ImageFormat, RgbImage};
+
+use super::snapshots::{Saved, Snapshot, SnapshotLimits, SnapshotStore};
+use super::{Finding, Happening, Notice, Sink, SinkError, SourceContext, Written};
+use crate::draw::heat_picture;
+use crate::track::TrackChange;
+
+/// Quality of the annotated frame, 1 to 100.
+const JPEG_QUALITY: u8 = 90;
+
+/// Keeps snapshots in a folder, within limits.
+#[derive(Debug)]
+pub struct Moments {
+    folder: PathBuf,
+    store: SnapshotStore,
+    taken: u64,
+}
+
+impl Moments {
+    /// Opens the folder, or makes it.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be made, read, or written.
+    pub fn open(folder: &Path, limits: SnapshotLimits) -> Result<Self, SinkError> {
+        let store =
+            SnapshotStore::open(folder, limits, SystemTime::now()).map_err(|reason| SinkError::file(folder, reason))?;
+        Ok(Self { folder: folder.to_owned(), store, taken: 0 })
+    }
+
+    fn take(&mut self, notice: &Notice, finding: &Finding) -> std::io::Result<()> {
+        let mut frame = Vec::new();
+        let annotated = finding.annotated();
+        annotated
+            .write_with_encoder(JpegEncoder::new_with_quality(&mut frame, JPEG_QUALITY))
+            .map_err(std::io::Error::other)?;
+        let heat = png(&heat_picture(&finding.analysis.heat, annotated.dimensions()))?;
+        let mut why = serde_json::to_vec_pretty(&notice.record())?;
+        why.push(b'\n');
+        let snapshot = Snapshot {
+            taken: notice.time,
+            name: &notice.slug(),
+            files: &[("jpg", &frame), ("heat.png", &heat), ("json", &why)],
+        };
+        match self.store.save(&snapshot, SystemTime::now())? {
+            Saved::Written(_) => self.taken += 1,
+            Saved::StillFailing(lost) => tracing::debug!("{lost} snapshots lost"),
+        }
+        Ok(())
+    }
+}
+
+fn png(picture: &RgbImage) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, ImageFormat::Png).map_err(std::io::Error::other)?;
+    Ok(bytes.into_inner())
+}
+
+/// Whether a picture should be kept of it.
+fn matters(happening: &Happening) -> bool {
+    match happening {
+        Happening::Alarm(_) => true,
+        Happening::Track(event) => matches!(event.change, TrackChange::LabelChanged { .. }),
+    }
+}
+
+impl Sink for Moments {
+    fn name(&self) -> &'static str {
+        "snapshots"
+    }
+
+    fn open(&mut self, _: SourceContext) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn write(&mut self, _: &Arc<Finding>) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn notice(&mut self, notice: &Notice) -> Result<(), SinkError> {
+        match &notice.finding {
+            Some(finding) if matters(&notice.happening) => {
+                self.take(notice, finding).map_err(|reason| SinkError::Snapshot { folder: self.folder.clone(), reason })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn close(&mut self, _: usize) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn written(&self) -> Vec<Written> {
+        let what = format!("{} snapshot{}", self.taken, if self.taken == 1 { "" } else { "s" });
+        if self.taken == 0 { Vec::new() } else { vec![Written { path: self.folder.clone(), what }] }
+    }
+}
