@@ -1,23 +1,23 @@
 //! From what was typed to what is run: checked once, here.
 
+pub mod capture;
 pub mod evaluate;
 pub mod explain;
 pub mod scan;
 
-use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::analyse::{AnalysisSettings, View};
 use crate::boxes::default_threshold;
-use crate::capture::{CaptureError, OpenOptions, Policy, SourceSpec};
+use crate::capture::{CaptureError, Policy, SourceSpec};
 use crate::cli::{ExplanationArgs, LayerArg, OutputArgs, PolicyArg, RunArgs};
 use crate::display;
 use crate::exit_code::ExitCode;
 use crate::explain::Method;
 use crate::model::device::DeviceChoice;
 use crate::model::resnet::Resolution;
-use crate::pipeline::{NamedSource, RunSettings};
+use crate::pipeline::RunSettings;
 use crate::sinks::SaveTarget;
 
 /// File name of the shipped model for pictures seen as a whole.
@@ -81,10 +81,8 @@ impl RunConfig {
     ///
     /// When a source does not exist or options contradict each other.
     pub fn new(args: &RunArgs) -> Result<Self, ConfigError> {
-        let mut sources = Vec::new();
-        for source in &args.sources {
-            sources.extend(SourceSpec::parse(source)?);
-        }
+        let named = capture::named_sources(&args.sources)?;
+        let sources: Vec<SourceSpec> = named.iter().map(|source| source.spec.clone()).collect();
         if args.output.save.is_some() && !cfg!(feature = "gstreamer") {
             return Err(UsageError("--save needs the feature \"gstreamer\", which this build lacks".to_owned()).into());
         }
@@ -99,14 +97,14 @@ impl RunConfig {
         let view = view(args)?;
         Ok(Self {
             run: RunSettings {
-                sources: with_unique_names(sources),
+                sources: named,
                 policy: match args.policy {
                     PolicyArg::Auto => None,
                     PolicyArg::Live => Some(Policy::Live),
                     PolicyArg::Recorded => Some(Policy::Recorded),
                 },
                 limit: args.limit,
-                open_options: OpenOptions::default(),
+                live: capture::live_settings(&args.live),
             },
             model: args.model.model.clone().unwrap_or_else(|| match view {
                 View::Whole(_) => shipped_model(),
@@ -192,22 +190,6 @@ fn wants_window(output: &OutputArgs) -> Result<bool, UsageError> {
         Ok(()) => Ok(true),
         Err(reason) => Err(UsageError(format!("--show needs a display: {reason}; use --save PATH or --headless"))),
     }
-}
-
-/// Names that repeat (`a/clip.mp4 b/clip.mp4`) get a number.
-fn with_unique_names(specs: Vec<SourceSpec>) -> Vec<NamedSource> {
-    let mut taken = HashSet::new();
-    let mut named = Vec::with_capacity(specs.len());
-    for spec in specs {
-        let mut name = spec.name();
-        let mut number = 1;
-        while !taken.insert(name.clone()) {
-            number += 1;
-            name = format!("{}-{number}", spec.name());
-        }
-        named.push(NamedSource { name, spec });
-    }
-    named
 }
 
 /// A file for a single source, otherwise a folder.
@@ -352,13 +334,6 @@ mod tests {
         ] {
             assert_eq!(target(path, &sources), None, "{path}");
         }
-    }
-
-    #[test]
-    fn names_are_unique() {
-        let specs = ["a/x.mp4", "b/x.mp4", "x-2.mp4", "c/x.mp4"].map(video).to_vec();
-        let names: Vec<String> = with_unique_names(specs).into_iter().map(|source| source.name).collect();
-        assert_eq!(names, ["x", "x-2", "x-2-2", "x-3"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use common::sample;
 use maskwatch::analyse::{Analyser, AnalysisSettings};
 use maskwatch::boxes::Threshold;
-use maskwatch::capture::{OpenOptions, Policy, SourceInfo, SourceSpec};
+use maskwatch::capture::{LiveSettings, Policy, SourceInfo, SourceSpec};
 use maskwatch::config::shipped_model;
 use maskwatch::draw::Annotator;
 use maskwatch::exit_code::ExitCode;
@@ -73,7 +73,7 @@ fn run_with(policy: Policy, limit: u64, sinks: Vec<Box<dyn Sink>>) -> Summary {
         }],
         policy: Some(policy),
         limit: Some(limit),
-        open_options: OpenOptions::default(),
+        live: LiveSettings::default(),
     };
     let analysis = AnalysisSettings {
         method: Method::HayCam,

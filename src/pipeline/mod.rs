@@ -20,13 +20,13 @@ use std::time::Instant;
 use crossbeam_channel::bounded;
 
 use crate::analyse::Analyser;
-use crate::capture::{CaptureError, OpenOptions, Policy, SourceInfo, SourceSpec};
+use crate::capture::{CaptureError, LiveSettings, Policy, SourceInfo, SourceSpec, SourceState};
 use crate::draw::Annotator;
 use crate::exit_code::ExitCode;
 use crate::explain::ExplainError;
 use crate::shutdown::Shutdown;
 use crate::sinks::{Sink, SinkError};
-use feed::{Feed, feed};
+use feed::{Drops, Feed, Feeds, feed};
 use summary::Summary;
 
 /// Frames that may wait between two stages.
@@ -50,14 +50,16 @@ pub struct RunSettings {
     pub policy: Option<Policy>,
     /// Frames to take from each source.
     pub limit: Option<u64>,
-    /// Time-outs of network streams.
-    pub open_options: OpenOptions,
+    /// Deadlines of cameras and network streams, and what happens when they pass.
+    pub live: LiveSettings,
 }
 
 /// Watches a run, from the thread that started it.
 pub trait Observer {
     /// The first frame of a source, told by its place in the order that the user gave, has arrived.
     fn opened(&mut self, source: usize, info: &SourceInfo);
+    /// A live source has changed its state.
+    fn state(&mut self, _source: usize, _state: &SourceState) {}
     /// A frame has been through all stages.
     fn frame(&mut self, source: usize, frames_done: u64);
     /// A source is over.
@@ -137,7 +139,7 @@ pub fn run(
     let capture = stages::CaptureSettings {
         policy: settings.policy,
         limit: settings.limit,
-        open_options: &settings.open_options,
+        live: &settings.live,
         shutdown,
     };
 
@@ -145,20 +147,23 @@ pub fn run(
         let mut threads = Threads { scope, shutdown, handles: Vec::new(), problems: Vec::new() };
         let mut feeds = Vec::new();
         if !ending.is_empty() {
-            let places = if settings.policy == Some(Policy::Live) { 1 } else { QUEUE };
-            let (sender, feed) = feed(places, shutdown);
+            let (places, max_age) = match settings.policy {
+                Some(Policy::Live) => (1, Some(settings.live.max_age)),
+                _ => (QUEUE, None),
+            };
+            let (sender, feed) = feed(places, max_age, shutdown);
             feeds.push(feed);
             threads.spawn("capture".to_owned(), move || stages::capture(&ending, &sender, capture));
         }
         for source in endless {
-            let (sender, feed) = feed(1, shutdown);
+            let (sender, feed) = feed(1, Some(settings.live.max_age), shutdown);
             feeds.push(feed);
             let name = format!("capture-{}", source.1.name);
-            threads.spawn(name, move || stages::capture(&[source], &sender, capture));
+            threads.spawn(name, move || stages::watch(source, &sender, capture));
         }
-        let dropped: Vec<_> = feeds.iter().map(Feed::dropped).collect();
+        let drops: Vec<_> = feeds.iter().map(Feed::drops).collect();
         let (to_output, from_inference) = bounded(QUEUE);
-        threads.spawn("inference".to_owned(), move || stages::infer(&feeds, &analyser, &to_output, shutdown));
+        threads.spawn("inference".to_owned(), move || stages::infer(Feeds::new(feeds), &analyser, &to_output, shutdown));
 
         // The output stage runs here: windows belong to the thread that drives them, and on some systems to the main one.
         let mut output = stages::Output::new(classes, annotator, sinks, observer, shutdown);
@@ -169,8 +174,9 @@ pub fn run(
 
         let mut problems = threads.join();
         problems.extend(panic.map(|panic| Problem::panic("output", &*panic)));
-        let dropped = dropped.iter().map(|count| count.load(std::sync::atomic::Ordering::Relaxed)).sum();
-        output.finish(problems, dropped, shutdown.was_signalled(), started.elapsed())
+        let mut dropped = Drops::default();
+        drops.iter().for_each(|counters| dropped += counters.read());
+        output.finish(problems, dropped.total(), shutdown.was_signalled(), started.elapsed())
     })
 }
 
