@@ -106,7 +106,9 @@ const CAMERAS: [(&str, Order); 5] = [
         (clip.looped(index % span), false)
     }),
     ("/corrupt", |clips, index| (clips.sound.looped(index), index % 3 == 2)),
-    ("/frozen", |clips, index| (clips.sound.looped(if index < clips.sound.per(SOUND_SECONDS) { index } else { 0 }), false)),
+    ("/frozen", |clips, index| {
+        (clips.sound.looped(if index < clips.sound.per(SOUND_SECONDS) { index } else { 0 }), false)
+    }),
     ("/black", |clips, index| (clips.black.looped(index), false)),
 ];
 
@@ -127,7 +129,8 @@ fn main() -> anyhow::Result<()> {
     for (path, order) in CAMERAS {
         mounts.add_factory(path, camera(&clips, order));
     }
-    let audio = factory("( audiotestsrc is-live=true ! audio/x-raw,rate=8000,channels=1 ! mulawenc ! rtppcmupay name=pay0 )");
+    let audio =
+        factory("( audiotestsrc is-live=true ! audio/x-raw,rate=8000,channels=1 ! mulawenc ! rtppcmupay name=pay0 )");
     mounts.add_factory("/audio", audio);
     if let Some((user, password)) = args.credentials.as_deref().and_then(|both| both.split_once(':')) {
         let auth = RTSPAuth::new();

@@ -107,7 +107,8 @@ fn videos_without_frames() {
 
 #[test]
 fn an_unreachable_stream() {
-    let run = maskwatch(["run", "rtsp://user:secret@127.0.0.1:1/stream", "--retries", "0"]).fails(3, "cannot be opened");
+    let run =
+        maskwatch(["run", "rtsp://user:secret@127.0.0.1:1/stream", "--retries", "0"]).fails(3, "cannot be opened");
     assert!(!run.stderr.contains("secret"), "{}", run.stderr);
 }
 

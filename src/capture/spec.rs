@@ -198,7 +198,8 @@ impl SourceSpec {
     ///
     /// As [`SourceSpec::parse`].
     pub fn parse_named(arg: &str) -> Result<(Option<String>, Vec<Self>), CaptureError> {
-        let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_');
+        let is_name =
+            |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_');
         match arg.split_once('=') {
             Some((name, source)) if is_name(name) && !Path::new(arg).exists() => {
                 Ok((Some(name.to_owned()), Self::parse(source)?))

@@ -136,12 +136,8 @@ pub fn run(
     let (endless, ending): (Vec<_>, Vec<_>) =
         settings.sources.iter().enumerate().partition(|(_, source)| source.spec.policy() == Policy::Live);
     let shutdown = &shutdown.child();
-    let capture = stages::CaptureSettings {
-        policy: settings.policy,
-        limit: settings.limit,
-        live: &settings.live,
-        shutdown,
-    };
+    let capture =
+        stages::CaptureSettings { policy: settings.policy, limit: settings.limit, live: &settings.live, shutdown };
 
     std::thread::scope(|scope| {
         let mut threads = Threads { scope, shutdown, handles: Vec::new(), problems: Vec::new() };
@@ -163,7 +159,8 @@ pub fn run(
         }
         let drops: Vec<_> = feeds.iter().map(Feed::drops).collect();
         let (to_output, from_inference) = bounded(QUEUE);
-        threads.spawn("inference".to_owned(), move || stages::infer(Feeds::new(feeds), &analyser, &to_output, shutdown));
+        threads
+            .spawn("inference".to_owned(), move || stages::infer(Feeds::new(feeds), &analyser, &to_output, shutdown));
 
         // The output stage runs here: windows belong to the thread that drives them, and on some systems to the main one.
         let mut output = stages::Output::new(classes, annotator, sinks, observer, shutdown);

@@ -12,9 +12,7 @@ use super::{NamedSource, Observer, Problem};
 use crate::analyse::{Analyser, Analysis};
 use crate::capture::supervise::clock::SystemClock;
 use crate::capture::supervise::process::ProcessOpener;
-use crate::capture::{
-    CaptureError, LiveEvent, LiveSettings, OpenOptions, Policy, SourceInfo, SourceState, Supervisor,
-};
+use crate::capture::{CaptureError, LiveEvent, LiveSettings, OpenOptions, Policy, SourceInfo, SourceState, Supervisor};
 use crate::draw::Annotator;
 use crate::frame::Frame;
 use crate::shutdown::Shutdown;

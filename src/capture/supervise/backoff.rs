@@ -62,7 +62,9 @@ mod tests {
     #[test]
     fn a_success_begins_anew() {
         let mut backoff = Backoff::new(1);
-        (0..10).for_each(|_| drop(backoff.next_wait()));
+        for _ in 0..10 {
+            backoff.next_wait();
+        }
         backoff.reset();
         assert_eq!(backoff.next_wait(), SHORTEST);
     }

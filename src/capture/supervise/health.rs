@@ -69,8 +69,7 @@ impl Health {
                 self.timestamps = Some((now, fault));
             }
         }
-        self.previous =
-            Some(Previous { pixels, size: image.dimensions(), unchanged_since, arrived: now, stream_time });
+        self.previous = Some(Previous { pixels, size: image.dimensions(), unchanged_since, arrived: now, stream_time });
         self.uniform_since = if uniform { self.uniform_since.or(Some(now)) } else { None };
 
         if let Some((seen, fault)) = &self.timestamps
@@ -168,9 +167,10 @@ mod tests {
         let states = watch(200, |index| {
             let mut image = textured(1);
             // One level in one row: less noise than any sensor has.
-            image.enumerate_pixels_mut().filter(|(x, y, _)| (x + y) % 50 == index as u32 % 50).for_each(
-                |(_, _, pixel)| pixel.0[1] ^= 1,
-            );
+            image
+                .enumerate_pixels_mut()
+                .filter(|(x, y, _)| (x + y) % 50 == index as u32 % 50)
+                .for_each(|(_, _, pixel)| pixel.0[1] ^= 1);
             (image, None)
         });
         assert!(states.iter().all(|state| *state == SourceState::Live), "{states:?}");

@@ -115,7 +115,7 @@ pub struct Supervisor {
     shutdown: Shutdown,
     backoff: Backoff,
     phase: Phase,
-    pending: VecDeque<LiveEvent>,
+    pending: VecDeque<Result<LiveEvent, CaptureError>>,
     /// Failed attempts since the source was last live.
     failures: u64,
     /// What was logged of the outage that lasts.
@@ -175,40 +175,39 @@ impl Supervisor {
     pub fn next_event(&mut self) -> Result<LiveEvent, CaptureError> {
         loop {
             if let Some(event) = self.pending.pop_front() {
-                return Ok(event);
+                return event;
             }
             if self.shutdown.is_requested() {
                 self.phase = Phase::Over;
             }
             match std::mem::replace(&mut self.phase, Phase::Over) {
-                Phase::Waiting { until } => self.wait(until)?,
-                Phase::Opening { connection, deadline } => self.finish_opening(connection, deadline)?,
-                Phase::Streaming(stream) => self.stream(stream)?,
+                Phase::Waiting { until } => self.wait(until),
+                Phase::Opening { connection, deadline } => self.finish_opening(connection, deadline),
+                Phase::Streaming(stream) => self.stream(stream),
                 Phase::Over => return Ok(LiveEvent::Ended),
             }
         }
     }
 
-    fn wait(&mut self, until: Duration) -> Result<(), CaptureError> {
+    fn wait(&mut self, until: Duration) {
         let now = self.clock.now();
         if now < until {
             self.clock.sleep(until - now);
             self.phase = Phase::Waiting { until };
-            return Ok(());
+            return;
         }
         let attempt = self.failures + 1;
         tracing::debug!("{}: connecting, attempt {attempt}", self.name);
-        self.pending.push_back(LiveEvent::State(SourceState::Connecting { attempt }));
+        self.announce(SourceState::Connecting { attempt });
         match self.opener.open(attempt) {
             Ok(connection) => {
                 self.phase = Phase::Opening { connection, deadline: now + self.settings.open_timeout };
-                Ok(())
             }
             Err(error) => self.fail(error),
         }
     }
 
-    fn finish_opening(&mut self, mut connection: Box<dyn Connection>, deadline: Duration) -> Result<(), CaptureError> {
+    fn finish_opening(&mut self, mut connection: Box<dyn Connection>, deadline: Duration) {
         let now = self.clock.now();
         match connection.next(deadline.saturating_sub(now)) {
             Next::Opened(info) => {
@@ -218,16 +217,17 @@ impl Supervisor {
                     health: Health::new(self.settings.frozen_after),
                     live: None,
                 });
-                Ok(())
             }
             Next::Failed(error) => self.end(connection, error),
             Next::Nothing => self.end(connection, self.silent(self.settings.open_timeout, false)),
             // Nothing that a decoder of ours would do.
-            Next::Frame(_) | Next::Ended => self.end(connection, CaptureError::Disconnected { name: self.name.to_string() }),
+            Next::Frame(_) | Next::Ended => {
+                self.end(connection, CaptureError::Disconnected { name: self.name.to_string() })
+            }
         }
     }
 
-    fn stream(&mut self, mut stream: Stream) -> Result<(), CaptureError> {
+    fn stream(&mut self, mut stream: Stream) {
         let recorded = stream.info.policy == Policy::Recorded;
         let is_live = stream.live.is_some();
         // Counts from now: the frame before may have waited long to be taken, which is not the source's fault.
@@ -236,12 +236,11 @@ impl Supervisor {
             Next::Frame(arrived) => {
                 self.deliver(&mut stream, arrived);
                 self.phase = Phase::Streaming(stream);
-                Ok(())
             }
-            Next::Ended if recorded => Ok(()),
+            Next::Ended if recorded => {}
             // Tried again, a recording would begin from its start.
-            Next::Failed(error) if recorded && is_live => Err(error),
-            Next::Nothing if recorded && is_live => Err(self.silent(patience, true)),
+            Next::Failed(error) if recorded && is_live => self.pending.push_back(Err(error)),
+            Next::Nothing if recorded && is_live => self.pending.push_back(Err(self.silent(patience, true))),
             Next::Failed(error) => self.end(stream.connection, error),
             Next::Nothing => self.end(stream.connection, self.silent(patience, true)),
             Next::Ended | Next::Opened(_) => {
@@ -257,11 +256,8 @@ impl Supervisor {
             stream.info = Arc::new(SourceInfo { width, height, ..SourceInfo::clone(&stream.info) });
         }
         let recorded = stream.info.policy == Policy::Recorded;
-        let state = if recorded {
-            SourceState::Live
-        } else {
-            stream.health.judge(now, &arrived.image, arrived.stream_time)
-        };
+        let state =
+            if recorded { SourceState::Live } else { stream.health.judge(now, &arrived.image, arrived.stream_time) };
         self.tell(stream, now, state);
 
         let first = *self.first_captured.get_or_insert(arrived.captured);
@@ -276,11 +272,11 @@ impl Supervisor {
             image: arrived.image,
         };
         self.delivered += 1;
-        self.pending.push_back(LiveEvent::Frame {
+        self.pending.push_back(Ok(LiveEvent::Frame {
             info: Arc::clone(&stream.info),
             frame: Box::new(frame),
             skipped: arrived.skipped,
-        });
+        }));
     }
 
     /// Passes on a state that is another than the one before; logs it once.
@@ -289,7 +285,7 @@ impl Supervisor {
             self.log_live(&stream.info, now);
             self.failures = 0;
             stream.live = Some((now, state.clone()));
-            self.pending.push_back(LiveEvent::State(state));
+            self.announce(state);
             return;
         };
         if now.saturating_sub(*since) >= STEADY {
@@ -317,7 +313,7 @@ impl Supervisor {
             _ => tracing::info!("{}: live again after it was {}", self.name, told.name().replace('_', " ")),
         }
         *told = state.clone();
-        self.pending.push_back(LiveEvent::State(state));
+        self.announce(state);
     }
 
     fn log_live(&mut self, info: &SourceInfo, now: Duration) {
@@ -340,20 +336,21 @@ impl Supervisor {
     }
 
     /// Gives a connection up. That kills its process, before anything else is tried.
-    fn end(&mut self, connection: Box<dyn Connection>, error: CaptureError) -> Result<(), CaptureError> {
+    fn end(&mut self, connection: Box<dyn Connection>, error: CaptureError) {
         drop(connection);
-        self.fail(error)
+        self.fail(error);
     }
 
-    fn fail(&mut self, error: CaptureError) -> Result<(), CaptureError> {
+    fn fail(&mut self, error: CaptureError) {
         if self.shutdown.is_requested() {
             // What breaks while the user waits for the end is no news.
             tracing::debug!("{error}");
-            return Ok(());
+            return;
         }
         self.failures += 1;
         if !error.retryable() || self.settings.retries.is_some_and(|retries| self.failures > retries) {
-            return Err(error);
+            self.pending.push_back(Err(error));
+            return;
         }
         let now = self.clock.now();
         self.outage_began.get_or_insert(now);
@@ -367,11 +364,14 @@ impl Supervisor {
             self.logged = Some(reason.clone());
         }
         self.phase = Phase::Waiting { until: now + wait };
-        self.pending.push_back(LiveEvent::State(SourceState::Disconnected {
+        self.announce(SourceState::Disconnected {
             reason,
             attempts: self.failures,
             retry_in_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-        }));
-        Ok(())
+        });
+    }
+
+    fn announce(&mut self, state: SourceState) {
+        self.pending.push_back(Ok(LiveEvent::State(state)));
     }
 }

@@ -60,7 +60,8 @@ impl ProcessOpener {
         // It computes nothing: the thread pools of libraries would only take memory.
         command.envs([("OPENBLAS_NUM_THREADS", "1"), ("OMP_NUM_THREADS", "1")]);
         // A variable set by the user is left alone, except for what this program itself puts there.
-        let chosen_by_user = std::env::var_os(FFMPEG_OPTIONS).is_some_and(|value| value != *crate::capture::FFMPEG_DEFAULT);
+        let chosen_by_user =
+            std::env::var_os(FFMPEG_OPTIONS).is_some_and(|value| value != *crate::capture::FFMPEG_DEFAULT);
         if !chosen_by_user {
             command.env(FFMPEG_OPTIONS, format!("rtsp_transport;{}", self.settings.rtsp_transport.name()));
         }
@@ -88,8 +89,10 @@ impl ProcessOpener {
             SourceSpec::Stream(url) => {
                 let (host, port) = url.endpoint();
                 let Ok(host) = host.parse::<IpAddr>() else { return Ok(()) };
-                match TcpStream::connect_timeout(&SocketAddr::new(host, port), PROBE_TIMEOUT.min(self.settings.open_timeout))
-                {
+                match TcpStream::connect_timeout(
+                    &SocketAddr::new(host, port),
+                    PROBE_TIMEOUT.min(self.settings.open_timeout),
+                ) {
                     Ok(_) => Ok(()),
                     Err(error) => Err(CaptureError::unreachable(url, &error)),
                 }
@@ -158,7 +161,8 @@ impl DecoderProcess {
         }
         let mut text = vec![0; length];
         self.read_exact(&mut text, deadline)?;
-        let report = serde_json::from_slice(&text).map_err(|error| Unread::Failed(format!("a malformed report: {error}")))?;
+        let report =
+            serde_json::from_slice(&text).map_err(|error| Unread::Failed(format!("a malformed report: {error}")))?;
         Ok(match report {
             Report::Opened(info) => Next::Opened(info),
             Report::Ended => Next::Ended,

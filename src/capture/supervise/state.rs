@@ -43,15 +43,8 @@ pub enum SourceState {
 
 impl SourceState {
     /// All names, for those who need them before the states come up.
-    pub const NAMES: [&'static str; 7] = [
-        "connecting",
-        "live",
-        "frozen",
-        "uniform",
-        "timestamps_backwards",
-        "timestamps_jumped",
-        "disconnected",
-    ];
+    pub const NAMES: [&'static str; 7] =
+        ["connecting", "live", "frozen", "uniform", "timestamps_backwards", "timestamps_jumped", "disconnected"];
 
     /// A lasting name, the same as in the serialised form.
     pub fn name(&self) -> &'static str {

@@ -199,8 +199,7 @@ fn each_deadline_ends_the_wait_that_it_is_for() {
     let stalled = vec![opening(), (SECOND, Step::Frames(50, FRAME))];
     let mut trial = live(vec![silent_open, no_frame, stalled]);
     let (states, frames) = trial.states(7);
-    let expected =
-        ["connecting", "disconnected", "connecting", "disconnected", "connecting", "live", "disconnected"];
+    let expected = ["connecting", "disconnected", "connecting", "disconnected", "connecting", "live", "disconnected"];
     assert_eq!(names(&states), expected);
     let took = |from: usize, to: usize| states[to].0 - states[from].0;
     assert_eq!(took(0, 1), Duration::from_secs(10));

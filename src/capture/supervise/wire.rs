@@ -160,7 +160,6 @@ pub fn write_report(out: &mut impl Write, report: &Report, pixels: &[u8]) -> io:
     out.write_all(pixels)
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
