@@ -1,5 +1,6 @@
 //! The command line.
 
+mod capture;
 mod evaluate;
 mod explain;
 mod explanation;
@@ -8,6 +9,7 @@ mod methods;
 mod scan;
 mod train;
 
+pub use capture::{CaptureArgs, RetriesArg, RtspTransportArg};
 pub use evaluate::{BoxesArgs, EvaluateArgs, ScenesArgs};
 pub use explain::ExplainArgs;
 pub use explanation::{ClassWeightsArg, ExplanationArgs, LayerArg, ResolutionArg};
@@ -119,12 +121,16 @@ pub enum Command {
     ///
     /// To read it: maskwatch man | man -l -
     Man,
+    /// Decode one live source for the maskwatch that started it
+    #[command(hide = true)]
+    CaptureSource,
 }
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Camera index or /dev/video*, rtsp:// or http(s):// URL, video, image, folder, or glob pattern
+    /// Camera index or /dev/video*, rtsp:// or http(s):// URL, env:VARIABLE that holds a URL with a password, video, image,
+    /// folder, or glob pattern; each may be given a name: door=rtsp://...
     #[arg(required_unless_present = "config", value_name = "SOURCE")]
     pub sources: Vec<String>,
 
@@ -184,6 +190,10 @@ pub struct RunArgs {
     /// Most frames, of all sources together, in one forward pass [default: 1 on a CPU, where more only add latency; 8 on a GPU]
     #[arg(long, value_name = "FRAMES", value_parser = at_least_one, help_heading = "Pipeline")]
     pub batch: Option<usize>,
+
+    /// Live sources.
+    #[command(flatten)]
+    pub live: CaptureArgs,
 
     /// When to show progress; auto: if standard error is a terminal
     #[arg(long, value_enum, default_value = "auto", help_heading = "Outputs")]

@@ -1,17 +1,17 @@
 //! From what was typed to what is run: checked once, here.
 
+pub mod capture;
 pub mod evaluate;
 pub mod explain;
 pub mod scan;
 
-use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::analyse::{AnalysisSettings, BasisSettings, View};
 use crate::boxes::default_threshold;
-use crate::capture::{CaptureError, OpenOptions, Policy, SourceSpec};
+use crate::capture::{CaptureError, Policy, SourceSpec};
 use crate::cli::{BasisArg, ExplanationArgs, LayerArg, OutputArgs, PolicyArg, RunArgs};
 use crate::display;
 use crate::exit_code::ExitCode;
@@ -19,7 +19,7 @@ use crate::explain::Method;
 use crate::model::device::DeviceChoice;
 use crate::model::resnet::Resolution;
 use crate::pca::CacheSettings;
-use crate::pipeline::{NamedSource, RunSettings};
+use crate::pipeline::RunSettings;
 use crate::scan::ScanMap;
 use crate::sinks::SaveTarget;
 use crate::sinks::rotation::RotationLimits;
@@ -98,10 +98,8 @@ impl RunConfig {
     ///
     /// When a source does not exist or options contradict each other.
     pub fn new(args: &RunArgs) -> Result<Self, ConfigError> {
-        let mut sources = Vec::new();
-        for source in &args.sources {
-            sources.extend(SourceSpec::parse(source)?);
-        }
+        let named = capture::named_sources(&args.sources)?;
+        let sources: Vec<SourceSpec> = named.iter().map(|source| source.spec.clone()).collect();
         if args.output.save.is_some() && !cfg!(feature = "gstreamer") {
             return Err(UsageError("--save needs the feature \"gstreamer\", which this build lacks".to_owned()).into());
         }
@@ -116,7 +114,7 @@ impl RunConfig {
         let view = view(args)?;
         Ok(Self {
             run: RunSettings {
-                sources: with_unique_names(sources),
+                sources: named,
                 policy: match args.policy {
                     PolicyArg::Auto => None,
                     PolicyArg::Live => Some(Policy::Live),
@@ -126,7 +124,7 @@ impl RunConfig {
                 batch: 1,
                 alarm_after: args.output.alarm_after,
                 model: String::new(),
-                open_options: OpenOptions::default(),
+                live: capture::live_settings(&args.live),
             },
             model: args.model.model.clone().unwrap_or_else(|| match view {
                 View::Whole(_) => shipped_model(),
@@ -240,22 +238,6 @@ fn wants_window(output: &OutputArgs) -> Result<bool, UsageError> {
         Ok(()) => Ok(true),
         Err(reason) => Err(UsageError(format!("--show needs a display: {reason}; use --save PATH or --headless"))),
     }
-}
-
-/// Names that repeat (`a/clip.mp4 b/clip.mp4`) get a number.
-fn with_unique_names(specs: Vec<SourceSpec>) -> Vec<NamedSource> {
-    let mut taken = HashSet::new();
-    let mut named = Vec::with_capacity(specs.len());
-    for spec in specs {
-        let mut name = spec.name();
-        let mut number = 1;
-        while !taken.insert(name.clone()) {
-            number += 1;
-            name = format!("{}-{number}", spec.name());
-        }
-        named.push(NamedSource { name, spec });
-    }
-    named
 }
 
 /// A file for a single source, otherwise a folder.
@@ -408,13 +390,6 @@ mod tests {
         ] {
             assert_eq!(target(path, &sources), None, "{path}");
         }
-    }
-
-    #[test]
-    fn names_are_unique() {
-        let specs = ["a/x.mp4", "b/x.mp4", "x-2.mp4", "c/x.mp4"].map(video).to_vec();
-        let names: Vec<String> = with_unique_names(specs).into_iter().map(|source| source.name).collect();
-        assert_eq!(names, ["x", "x-2", "x-2-2", "x-3"]);
     }
 
     #[test]

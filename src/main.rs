@@ -24,17 +24,27 @@ fn main() {
 }
 
 fn run(command: &Command) -> ExitCode {
-    let result = Shutdown::on_signals().map_err(anyhow::Error::from).and_then(|shutdown| match command {
-        Command::Run(args) => commands::run::run(args, &shutdown),
-        Command::Train(args) => commands::train::run(args, &shutdown),
-        Command::Evaluate(args) => commands::evaluate::run(args, &shutdown),
-        Command::Explain(args) => commands::explain::run(args, &shutdown),
-        Command::Doctor(args) => commands::doctor::run(args),
-        Command::Completions { shell } => commands::completions::run(*shell),
-        Command::Man => commands::man::run(),
-    });
+    // Signals end a decoder at once: its files are those of others.
+    let result = if let Command::CaptureSource = command {
+        commands::capture_source::run()
+    } else {
+        Shutdown::on_signals().map_err(anyhow::Error::from).and_then(|shutdown| run_with(command, &shutdown))
+    };
     result.unwrap_or_else(|error| {
         tracing::error!("{error}");
         commands::exit_code_of(&error)
     })
+}
+
+fn run_with(command: &Command, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run(args) => commands::run::run(args, shutdown),
+        Command::Train(args) => commands::train::run(args, shutdown),
+        Command::Evaluate(args) => commands::evaluate::run(args, shutdown),
+        Command::Explain(args) => commands::explain::run(args, shutdown),
+        Command::Doctor(args) => commands::doctor::run(args),
+        Command::Completions { shell } => commands::completions::run(*shell),
+        Command::Man => commands::man::run(),
+        Command::CaptureSource => commands::capture_source::run(),
+    }
 }

@@ -3,38 +3,22 @@
 //! Every stage counts here; the summary, the file of `--stats` and the metrics of the HTTP server read it. Nothing here
 //! decides anything.
 
+mod drops;
+
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::capture::SourceState;
+
+pub use drops::{DropCounters, Drops};
+
 /// Latencies are kept to two digits, from a microsecond to an hour.
 const LATENCY_DIGITS: u8 = 2;
 const LONGEST_LATENCY_MICROS: u64 = 3_600_000_000;
-
-/// What becomes of frames that a stage does not take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum DropStage {
-    /// A newer frame of a live source took its place before inference.
-    Replaced,
-    /// It was older than `--max-age` when its turn came.
-    TooOld,
-    /// The queue of the sink of this name was full.
-    Sink(&'static str),
-}
-
-impl DropStage {
-    /// As it is called in files and metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Replaced => "replaced",
-            Self::TooOld => "too_old",
-            Self::Sink(name) => name,
-        }
-    }
-}
 
 /// Shared by all stages of a run.
 #[derive(Debug)]
@@ -50,9 +34,12 @@ struct SourceStats {
     state: String,
     frames: u64,
     by_label: BTreeMap<String, u64>,
+    /// By sink.
     dropped: BTreeMap<&'static str, u64>,
+    /// Before inference.
+    feed: Option<Arc<DropCounters>>,
     latency: BTreeMap<&'static str, Histogram<u64>>,
-    reconnects: u64,
+    disconnections: u64,
     faces: BTreeMap<String, u64>,
 }
 
@@ -72,15 +59,16 @@ pub struct SourceSnapshot {
     pub source: String,
     /// What it does at the moment.
     pub state: String,
-    /// How often it was opened again.
-    pub reconnects: u64,
+    /// How often it was lost or could not be opened.
+    pub disconnections: u64,
     /// Frames that were analysed.
     pub frames: u64,
     /// Frames by label.
     pub labels: BTreeMap<String, u64>,
     /// Tracks in sight by label.
     pub faces: BTreeMap<String, u64>,
-    /// Frames that a stage did not take, by stage.
+    /// Frames that went no further, by where: `skipped`, `replaced` and `too_old` before inference (see [`Drops`]), or the name
+    /// of a sink that had no room.
     pub dropped: BTreeMap<String, u64>,
     /// From the capture of a frame to the end of its writing, by sink.
     pub latency_ms: BTreeMap<String, LatencySnapshot>,
@@ -110,21 +98,22 @@ impl RunStats {
             frames: 0,
             by_label: BTreeMap::new(),
             dropped: BTreeMap::new(),
+            feed: None,
             latency: BTreeMap::new(),
-            reconnects: 0,
+            disconnections: 0,
             faces: BTreeMap::new(),
         };
         Self { started: Instant::now(), sources: Mutex::new(names.into_iter().map(source).collect()) }
     }
 
     /// A source has changed its state.
-    pub fn state(&self, source: usize, state: &str) {
-        self.with(source, |stats| state.clone_into(&mut stats.state));
-    }
-
-    /// A source is opened again.
-    pub fn reconnected(&self, source: usize) {
-        self.with(source, |stats| stats.reconnects += 1);
+    pub fn state(&self, source: usize, state: &SourceState) {
+        self.with(source, |stats| {
+            state.name().clone_into(&mut stats.state);
+            if matches!(state, SourceState::Disconnected { .. }) {
+                stats.disconnections += 1;
+            }
+        });
     }
 
     /// A frame was analysed; `faces` are the labels of the tracks in sight.
@@ -139,9 +128,14 @@ impl RunStats {
         });
     }
 
-    /// A stage did not take a number of frames.
-    pub fn dropped(&self, source: usize, stage: DropStage, frames: u64) {
-        self.with(source, |stats| *stats.dropped.entry(stage.name()).or_default() += frames);
+    /// What is dropped of a source before inference is counted there.
+    pub fn watch(&self, source: usize, counters: Arc<DropCounters>) {
+        self.with(source, |stats| stats.feed = Some(counters));
+    }
+
+    /// A sink had no room for a frame.
+    pub fn dropped(&self, source: usize, sink: &'static str) {
+        self.with(source, |stats| *stats.dropped.entry(sink).or_default() += 1);
     }
 
     /// A sink is done with a frame that is now so old.
@@ -174,15 +168,18 @@ impl RunStats {
 
 impl SourceStats {
     fn snapshot(&self) -> SourceSnapshot {
-        let owned = |(name, count): (&&'static str, &u64)| ((*name).to_owned(), *count);
+        let Drops { skipped, replaced, too_old } = self.feed.as_ref().map(|feed| feed.read()).unwrap_or_default();
+        let before = [("skipped", skipped), ("replaced", replaced), ("too_old", too_old)];
+        let sinks = self.dropped.iter().map(|(&sink, &frames)| (sink, frames));
+        let dropped = before.into_iter().chain(sinks).filter(|(_, frames)| *frames > 0);
         SourceSnapshot {
             source: self.name.clone(),
             state: self.state.clone(),
-            reconnects: self.reconnects,
+            disconnections: self.disconnections,
             frames: self.frames,
             labels: self.by_label.clone(),
             faces: self.faces.clone(),
-            dropped: self.dropped.iter().map(owned).collect(),
+            dropped: dropped.map(|(place, frames)| (place.to_owned(), frames)).collect(),
             latency_ms: self
                 .latency
                 .iter()
@@ -248,9 +245,11 @@ mod tests {
         let stats = RunStats::new(["a".to_owned(), "b".to_owned()]);
         stats.analysed(0, "mask", ["mask", "mask", "no_mask"]);
         stats.analysed(0, "mask", ["no_mask"]);
-        stats.dropped(1, DropStage::Replaced, 2);
-        stats.dropped(1, DropStage::Sink("save"), 1);
-        stats.dropped(7, DropStage::TooOld, 1);
+        let counters = Arc::<DropCounters>::default();
+        stats.watch(1, Arc::clone(&counters));
+        counters.replaced.store(2, std::sync::atomic::Ordering::Relaxed);
+        stats.dropped(1, "save");
+        stats.dropped(7, "save");
         let snapshot = stats.snapshot();
         let [a, b] = &snapshot.sources[..] else { panic!("two sources") };
         assert_eq!((a.frames, a.labels["mask"], a.faces["mask"], a.faces["no_mask"]), (2, 2, 0, 1));

@@ -107,13 +107,14 @@ fn videos_without_frames() {
 
 #[test]
 fn an_unreachable_stream() {
-    let run = maskwatch(["run", "rtsp://user:secret@127.0.0.1:1/stream"]).fails(3, "cannot be opened");
+    let run =
+        maskwatch(["run", "rtsp://user:secret@127.0.0.1:1/stream", "--retries", "0"]).fails(3, "cannot be opened");
     assert!(!run.stderr.contains("secret"), "{}", run.stderr);
 }
 
 #[test]
 fn an_absent_camera() {
-    maskwatch(["run", "/dev/video97"]).fails(3, "/dev/video97");
+    maskwatch(["run", "/dev/video97", "--retries", "0"]).fails(3, "/dev/video97");
 }
 
 #[test]

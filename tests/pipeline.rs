@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::sample;
 use maskwatch::analyse::{Analyser, AnalysisSettings};
 use maskwatch::boxes::Threshold;
-use maskwatch::capture::{OpenOptions, Policy, SourceInfo, SourceSpec};
+use maskwatch::capture::{LiveSettings, Policy, SourceInfo, SourceSpec};
 use maskwatch::config::shipped_model;
 use maskwatch::draw::Annotator;
 use maskwatch::exit_code::ExitCode;
@@ -78,7 +78,7 @@ fn run_with(policy: Policy, limit: u64, sinks: Vec<Box<dyn Sink>>) -> Summary {
         batch: 1,
         alarm_after: Duration::from_secs(3),
         model: "shipped".to_owned(),
-        open_options: OpenOptions::default(),
+        live: LiveSettings::default(),
     };
     let analysis = AnalysisSettings {
         method: Method::HayCam,

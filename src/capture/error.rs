@@ -2,15 +2,18 @@
 //!
 //! Paths are shown as typed; stream addresses are shown without credentials and query.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::StreamUrl;
 use crate::exit_code::ExitCode;
 
 /// Whose fault it is, and so which exit code the process takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Fault {
     /// The argument makes no sense, whatever the world looks like.
     Usage,
@@ -142,7 +145,7 @@ pub enum CaptureError {
         why: String,
     },
     /// The stream did not open, or stopped delivering, within the time allowed.
-    #[error("{name} gave no answer for {} s: check that it is on and reachable", .waited.as_secs())]
+    #[error("{name} gave no answer for {}: check that it is on and reachable", seconds(.waited))]
     Silent {
         /// The source.
         name: String,
@@ -165,6 +168,32 @@ pub enum CaptureError {
         /// OpenCV's message, one line.
         reason: String,
     },
+    /// What the process that decodes a live source reported.
+    #[error("{message}")]
+    Decoder {
+        /// Its error, in one line without credentials.
+        message: String,
+        /// Whose fault it is.
+        fault: Fault,
+        /// Whether trying again may help.
+        retryable: bool,
+    },
+    /// The process that decodes a live source ended without a word.
+    #[error("the decoder of {name} ended unexpectedly ({how}): check the stream, then report this as a defect")]
+    DecoderEnded {
+        /// The source.
+        name: String,
+        /// How it ended.
+        how: String,
+    },
+    /// The process that decodes a live source could not be started.
+    #[error("the decoder of {name} cannot be started ({reason}): check the limits on processes and memory")]
+    DecoderStart {
+        /// The source.
+        name: String,
+        /// The operating system's reason.
+        reason: std::io::Error,
+    },
     /// This build has no OpenCV.
     #[error("{name} needs video support, which this build lacks: build with the feature \"opencv\"")]
     NoVideoSupport {
@@ -178,9 +207,12 @@ impl CaptureError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::BadSource { .. } => Fault::Usage,
+            Self::Decoder { fault, .. } => *fault,
             Self::Silent { opened: true, .. }
             | Self::Disconnected { .. }
             | Self::Backend { .. }
+            | Self::DecoderEnded { .. }
+            | Self::DecoderStart { .. }
             | Self::NoVideoSupport { .. } => Fault::Running,
             _ => Fault::Input,
         }
@@ -188,7 +220,16 @@ impl CaptureError {
 
     /// Whether opening the source again, a little later, may help.
     pub fn retryable(&self) -> bool {
-        matches!(self, Self::Camera { .. } | Self::Stream { .. } | Self::Silent { .. } | Self::Disconnected { .. })
+        match self {
+            Self::Decoder { retryable, .. } => *retryable,
+            Self::Camera { .. }
+            | Self::Stream { .. }
+            | Self::Silent { .. }
+            | Self::Disconnected { .. }
+            | Self::DecoderEnded { .. }
+            | Self::DecoderStart { .. } => true,
+            _ => false,
+        }
     }
 
     /// What the operating system says when a file cannot be opened.
@@ -198,6 +239,19 @@ impl CaptureError {
             std::io::ErrorKind::NotFound => Self::NotFound { path },
             _ => Self::Unreadable { path, reason },
         }
+    }
+
+    /// The device file is missing.
+    pub(super) fn no_such_camera(device: &Path) -> Self {
+        let why = "no such device; plug it in, or see /dev/video* for others".to_owned();
+        Self::Camera { camera: device.display().to_string(), why }
+    }
+
+    /// The host does not accept connections.
+    pub(super) fn unreachable(url: &StreamUrl, error: &std::io::Error) -> Self {
+        let port = url.endpoint().1;
+        let why = format!("no connection to port {port} ({error}); check that it is on, and the port");
+        Self::Stream { url: url.to_string(), why }
     }
 
     /// An OpenCV exception, reduced to one line.
@@ -214,4 +268,10 @@ pub(super) fn one_line(message: &str) -> String {
 
 fn of_expected(expected: &Option<u64>) -> String {
     expected.map_or(String::new(), |n| format!(" of {n}"))
+}
+
+/// Seconds, with a fraction where there are few.
+fn seconds(duration: &Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 3.0 { format!("{seconds:.1} s") } else { format!("{seconds:.0} s") }
 }

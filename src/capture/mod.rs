@@ -8,8 +8,8 @@
 //! notice, is found by what its own container declares (`container`). Pictures go through the
 //! `image` crate (`stills`) and need no OpenCV.
 //!
-//! Nothing here retries, sleeps or drops frames: that is up to the pipeline, and
-//! [`CaptureError::retryable`] tells whether trying again may help.
+//! No [`Source`] retries, sleeps or drops frames. Live ones are left to [`supervise`], which decodes each in a process of
+//! its own, and tries again where [`CaptureError::retryable`] says that this may help.
 
 #[cfg(feature = "opencv")]
 mod container;
@@ -22,6 +22,7 @@ pub(crate) mod packets;
 mod recorded;
 mod spec;
 pub mod stills;
+pub mod supervise;
 #[cfg(feature = "opencv")]
 mod timeline;
 #[cfg(feature = "opencv")]
@@ -32,13 +33,17 @@ mod tests;
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::frame::Frame;
 
 pub use error::{CaptureError, Fault};
 pub use spec::{CameraId, SourceSpec, StreamUrl};
+pub use supervise::{LiveEvent, LiveSettings, RtspTransport, SourceState, Supervisor};
 
 /// What to do when the rest of the pipeline is slower than the source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Policy {
     /// Keep only the newest frame: never lag, count what was dropped.
     Live,
@@ -47,7 +52,7 @@ pub enum Policy {
 }
 
 /// What is known of a source once it is open.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SourceInfo {
     /// Short name for display and events; never holds credentials.
     pub name: String,
@@ -100,6 +105,10 @@ pub trait Source: Send {
     fn read(&mut self) -> Result<Option<Frame>, CaptureError>;
 }
 
+/// What FFmpeg is told about streams, unless the user says otherwise: UDP loses packets, which shows as smeared pictures
+/// that then pass for real ones.
+const FFMPEG_DEFAULT: &str = "rtsp_transport;tcp";
+
 /// Stops OpenCV and FFmpeg from writing to the terminal, and asks RTSP cameras for TCP.
 ///
 /// To be called first thing in `main`. Variables that the user has set are left alone, so the
@@ -116,8 +125,7 @@ pub unsafe fn silence_backends() {
             ("QT_LOGGING_RULES", "*.warning=false"),
             // FFmpeg's AV_LOG_QUIET; OpenCV asks for this variable each time it opens a capture.
             ("OPENCV_FFMPEG_LOGLEVEL", "-8"),
-            // UDP loses packets, which shows as smeared pictures that then pass for real ones.
-            ("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp"),
+            ("OPENCV_FFMPEG_CAPTURE_OPTIONS", FFMPEG_DEFAULT),
             // Respected from OpenCV 4.7 on, see `video`.
             ("OPENCV_FFMPEG_THREADS", "1"),
         ];

@@ -2,7 +2,9 @@
 //!
 //! Understood are a camera index (`0`), a device (`/dev/video0`), an address (`rtsp://`,
 //! `rtsps://`, `http://`, `https://`), a file, a directory, and a pattern (`faces/*.jpg`).
-//! A file whose name is all digits is written with its directory: `./0`.
+//! A file whose name is all digits is written with its directory: `./0`. An address that holds a password need not be
+//! typed, where every user of the machine sees it: `env:NAME` takes it from a variable. Any of these may be given a name:
+//! `door=rtsp://...`.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -78,7 +80,16 @@ impl StreamUrl {
         (host.to_owned(), self.parsed.port().unwrap_or(default))
     }
 
-    fn parse(typed: &str) -> Result<Self, CaptureError> {
+    /// What of it nobody else may see: the address, user and password, and the query.
+    pub(super) fn secrets(&self) -> Vec<String> {
+        let password = self.parsed.password();
+        let user = Some(self.parsed.username());
+        let parts = [Some(self.secret()), password, user, self.parsed.query()];
+        // A word of one or two letters gives nothing away, but would blacken every message.
+        parts.into_iter().flatten().filter(|part| part.len() > 2).map(str::to_owned).collect()
+    }
+
+    pub(super) fn parse(typed: &str) -> Result<Self, CaptureError> {
         let scheme = typed.split("://").next().unwrap_or_default();
         let bad = |why: &str| CaptureError::BadSource {
             // Not a word of the rest: it may be a password that was not escaped.
@@ -154,6 +165,9 @@ impl SourceSpec {
         if arg.starts_with("/dev/video") || arg.starts_with("/dev/v4l/") {
             return Ok(vec![Self::Camera(CameraId::Device(arg.into()))]);
         }
+        if let Some(variable) = arg.strip_prefix("env:") {
+            return Ok(vec![Self::from_environment(arg, std::env::var(variable).ok())?]);
+        }
         if arg.contains("://") {
             return Ok(vec![Self::Stream(StreamUrl::parse(arg)?)]);
         }
@@ -175,6 +189,32 @@ impl SourceSpec {
             }
             Err(reason) => Err(CaptureError::from_io(path, reason)),
         }
+    }
+
+    /// Understands `NAME=SOURCE` as well as [`SourceSpec::parse`] understands `SOURCE`. A name is made of letters, digits,
+    /// `-` and `_`; a file that is called like the whole argument is meant as such.
+    ///
+    /// # Errors
+    ///
+    /// As [`SourceSpec::parse`].
+    pub fn parse_named(arg: &str) -> Result<(Option<String>, Vec<Self>), CaptureError> {
+        let is_name =
+            |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_');
+        match arg.split_once('=') {
+            Some((name, source)) if is_name(name) && !Path::new(arg).exists() => {
+                Ok((Some(name.to_owned()), Self::parse(source)?))
+            }
+            _ => Ok((None, Self::parse(arg)?)),
+        }
+    }
+
+    fn from_environment(arg: &str, value: Option<String>) -> Result<Self, CaptureError> {
+        let bad = |why: &str| CaptureError::BadSource { arg: arg.to_owned(), why: why.to_owned() };
+        let value = value.ok_or_else(|| bad("there is no such variable; set it to an address, and export it"))?;
+        // Whatever is in there may be a secret: it is not repeated.
+        StreamUrl::parse(value.trim()).map(Self::Stream).map_err(|_| {
+            bad("the variable holds no address, such as rtsp://user:password@host/path, with special characters as %XX")
+        })
     }
 
     /// Short name for display and events: file stem, `camera0`, device name, or host. Never
@@ -210,7 +250,10 @@ impl SourceSpec {
         match self {
             Self::Image(path) => Ok(Box::new(stills::Still::open(path, self.name())?)),
             #[cfg(feature = "opencv")]
-            _ => super::video::open(self, options),
+            _ => Ok(match super::video::open(self, options)? {
+                super::video::Opened::Recorded(source) => Box::new(source),
+                super::video::Opened::Live(source) => Box::new(source),
+            }),
             #[cfg(not(feature = "opencv"))]
             _ => {
                 let _ = options;
@@ -284,6 +327,36 @@ mod tests {
         names.sort_by(|a, b| natural_order(a, b));
         assert_eq!(names, ["01.jpg", "1.jpg", "2.jpg", "10.jpg", "B3", "b2", "b2a", "b10", "ä1"]);
         assert!(natural_order("a1", "a1").is_eq());
+    }
+
+    #[test]
+    fn sources_may_be_named() {
+        let named = |arg: &str| {
+            let (name, mut specs) = SourceSpec::parse_named(arg).unwrap();
+            (name, specs.remove(0))
+        };
+        let (name, spec) = named("front-door_2=rtsp://cam/live?a=b");
+        assert_eq!((name.as_deref(), spec.name().as_str()), (Some("front-door_2"), "cam"));
+        assert_eq!(named("desk=0"), (Some("desk".into()), SourceSpec::Camera(CameraId::Index(0))));
+        assert_eq!(named("rtsp://cam/live?a=b").0, None);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a=b.mp4");
+        std::fs::write(&path, "x").unwrap();
+        assert_eq!(named(path.to_str().unwrap()), (None, SourceSpec::VideoFile(path)));
+        for arg in ["=0", "a b=0", "door="] {
+            assert!(SourceSpec::parse_named(arg).is_err(), "{arg}");
+        }
+    }
+
+    #[test]
+    fn addresses_come_from_variables_without_being_shown() {
+        let of = |value: Option<&str>| SourceSpec::from_environment("env:DOOR", value.map(str::to_owned));
+        let spec = of(Some("rtsp://u:hunter2@cam/live\n")).unwrap();
+        assert_eq!(spec.name(), "cam");
+        for value in [None, Some("hunter2"), Some("rtsp://u:hunter2#3@cam")] {
+            let error = of(value).unwrap_err().to_string();
+            assert!(error.contains("env:DOOR") && !error.contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

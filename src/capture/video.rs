@@ -24,7 +24,7 @@ use opencv::videoio::{self, VideoCapture};
 use super::container::{self, Structure};
 use super::live::Live;
 use super::recorded::Recorded;
-use super::{CameraId, CaptureError, OpenOptions, Policy, Source, SourceInfo, SourceSpec, StreamUrl};
+use super::{CameraId, CaptureError, OpenOptions, Policy, SourceInfo, SourceSpec, StreamUrl};
 
 /// Failed reads in a row after which nothing more is to come. One is not enough: FFmpeg's
 /// back-end also fails at each packet that cannot be decoded, and goes on behind it.
@@ -34,35 +34,37 @@ const CAMERA_PATIENCE: Duration = Duration::from_secs(9);
 /// Longest time to find out why a stream did not open.
 const DIAGNOSIS_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What opening led to.
+pub(super) enum Opened {
+    /// A video with an end.
+    Recorded(Recorded),
+    /// A source without one.
+    Live(Live),
+}
+
 /// Opens anything but a picture.
 ///
 /// # Errors
 ///
 /// As [`SourceSpec::open`].
-pub(super) fn open(spec: &SourceSpec, options: &OpenOptions) -> Result<Box<dyn Source>, CaptureError> {
+pub(super) fn open(spec: &SourceSpec, options: &OpenOptions) -> Result<Opened, CaptureError> {
     let name = spec.name();
     match spec {
         SourceSpec::VideoFile(path) | SourceSpec::Image(path) => {
             let (decoder, structure) = open_file(path, name)?;
             let shown = path.display().to_string();
-            Ok(Box::new(Recorded::start(decoder, structure, Some(path.clone()), shown, Duration::MAX)?))
+            let recorded = Recorded::start(decoder, structure, Some(path.clone()), shown, Duration::MAX)?;
+            Ok(Opened::Recorded(recorded))
         }
-        SourceSpec::Camera(camera) => {
-            let decoder = open_camera(camera, name)?;
-            Ok(Box::new(Live::new(decoder, CAMERA_PATIENCE)))
-        }
+        SourceSpec::Camera(camera) => Ok(Opened::Live(Live::new(open_camera(camera, name)?, CAMERA_PATIENCE))),
         SourceSpec::Stream(url) => {
             let decoder = open_stream(url, options, name)?;
             if url.scheme().starts_with("http") && decoder.info(Policy::Live).frame_count.is_some() {
-                return Ok(Box::new(Recorded::start(
-                    decoder,
-                    Structure::default(),
-                    None,
-                    url.to_string(),
-                    options.read_timeout,
-                )?));
+                let (structure, shown) = (Structure::default(), url.to_string());
+                let recorded = Recorded::start(decoder, structure, None, shown, options.read_timeout)?;
+                return Ok(Opened::Recorded(recorded));
             }
-            Ok(Box::new(Live::new(decoder, options.read_timeout)))
+            Ok(Opened::Live(Live::new(decoder, options.read_timeout)))
         }
     }
 }
@@ -222,7 +224,7 @@ fn open_camera(camera: &CameraId, name: String) -> Result<Decoder, CaptureError>
     let device = camera.device();
     let failed = |why: &str| CaptureError::Camera { camera: device.display().to_string(), why: why.to_owned() };
     File::open(&device).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => failed("no such device; plug it in, or see /dev/video* for others"),
+        ErrorKind::NotFound => CaptureError::no_such_camera(&device),
         ErrorKind::PermissionDenied => failed("permission denied; join the group \"video\""),
         _ => failed(&format!("{error}; check that it is plugged in")),
     })?;
@@ -248,7 +250,7 @@ fn open_stream(url: &StreamUrl, options: &OpenOptions, name: String) -> Result<D
         return Err(if waited >= options.open_timeout {
             CaptureError::Silent { name: url.to_string(), waited, opened: false }
         } else {
-            CaptureError::Stream { url: url.to_string(), why: why_unreachable(url) }
+            diagnose(url)
         });
     };
     Decoder::new(name, capture, MAX_FAILED_READS)
@@ -262,16 +264,15 @@ fn opened(capture: opencv::Result<VideoCapture>, name: &str) -> Result<Option<Vi
 }
 
 /// OpenCV only says that a stream did not open: a plain connection tells more.
-fn why_unreachable(url: &StreamUrl) -> String {
+fn diagnose(url: &StreamUrl) -> CaptureError {
+    let failed = |why: String| CaptureError::Stream { url: url.to_string(), why };
     let (host, port) = url.endpoint();
     let address = (host.as_str(), port).to_socket_addrs().map(|mut found| found.next());
     let Ok(Some(address)) = address else {
-        return format!("host {host} is unknown; check the address");
+        return failed(format!("host {host} is unknown; check the address"));
     };
     match TcpStream::connect_timeout(&address, DIAGNOSIS_TIMEOUT) {
-        Ok(_) => "the host answers, but offers no video there; check path, user and password".into(),
-        Err(error) => {
-            format!("no connection to port {port} ({error}); check that it is on, and the port")
-        }
+        Ok(_) => failed("the host answers, but offers no video there; check path, user and password".into()),
+        Err(error) => CaptureError::unreachable(url, &error),
     }
 }

@@ -1,5 +1,6 @@
 //! One file a command: thin, the library does the work.
 
+pub mod capture_source;
 pub mod completions;
 pub mod doctor;
 pub mod evaluate;

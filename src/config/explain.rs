@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::capture::with_unique_names;
 use super::scan::{refuse_with_scan, scan_settings};
-use super::{ConfigError, UsageError, refuse_source, refuse_unheeded, with_unique_names};
+use super::{ConfigError, UsageError, refuse_source, refuse_unheeded};
 use crate::analyse::ScanAnalysisSettings;
 use crate::capture::SourceSpec;
 use crate::cli::{ExplainArgs, ScanArg, ScanArgs};

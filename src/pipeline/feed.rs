@@ -1,30 +1,49 @@
-//! The channel between a capture thread and inference, with its two ways of sending.
+//! The channels between capture threads and inference, with their two ways of sending.
+//!
+//! A [`Feed`] carries frames, and beside them the states of their source, which no frame may displace. [`Feeds`] is where
+//! inference takes both from, whichever source is ready; frames that got too old on the way are dropped there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Select, SendTimeoutError, Sender, TryRecvError, TrySendError, bounded};
 
 use crate::shutdown::Shutdown;
+use crate::stats::DropCounters;
 
 /// How often a sender that waits looks whether there is still somebody to wait for.
 const POLL: Duration = Duration::from_millis(50);
+/// States that may wait. They change seldom; when nobody takes them for long, the oldest go.
+const STATES: usize = 16;
 
-/// Where inference takes frames from.
+/// What passes through a feed.
+pub trait Message {
+    /// When it was captured, if it loses its worth with age.
+    fn captured(&self) -> Option<Instant>;
+}
+
+/// Where inference takes the messages of one capture thread from.
 #[derive(Debug)]
 pub struct Feed<T> {
     pub(super) receiver: Receiver<T>,
-    dropped: Arc<AtomicU64>,
+    states: Receiver<T>,
+    /// Taken already, but there are states to be told first.
+    held: Option<T>,
+    /// How old a message may be when it is taken.
+    max_age: Option<Duration>,
+    counters: Arc<DropCounters>,
 }
 
-/// Where a capture thread puts frames.
+/// Where a capture thread puts messages.
 #[derive(Debug)]
 pub struct FeedSender<T> {
     sender: Sender<T>,
     /// Takes back what is to be replaced.
     displaced: Receiver<T>,
-    dropped: Arc<AtomicU64>,
+    states: Sender<T>,
+    displaced_states: Receiver<T>,
+    counters: Arc<DropCounters>,
     /// Tells that nobody takes frames any more, which a sender that holds a receiver cannot see.
     shutdown: Shutdown,
 }
@@ -33,18 +52,145 @@ pub struct FeedSender<T> {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Closed;
 
-/// A channel of so many places. With one place, [`FeedSender::send_newest`] keeps exactly the newest frame.
-pub fn feed<T>(places: usize, shutdown: &Shutdown) -> (FeedSender<T>, Feed<T>) {
+/// A channel of so many places. With one place, [`FeedSender::send_newest`] keeps exactly the newest frame. What is older
+/// than `max_age` when its turn comes is dropped.
+pub fn feed<T>(places: usize, max_age: Option<Duration>, shutdown: &Shutdown) -> (FeedSender<T>, Feed<T>) {
     let (sender, receiver) = bounded(places);
-    let dropped = Arc::<AtomicU64>::default();
-    let feed = Feed { receiver: receiver.clone(), dropped: Arc::clone(&dropped) };
-    (FeedSender { sender, displaced: receiver, dropped, shutdown: shutdown.clone() }, feed)
+    let (states_sender, states) = bounded(STATES);
+    let counters = Arc::<DropCounters>::default();
+    let sender = FeedSender {
+        sender,
+        displaced: receiver.clone(),
+        states: states_sender,
+        displaced_states: states.clone(),
+        counters: Arc::clone(&counters),
+        shutdown: shutdown.clone(),
+    };
+    (sender, Feed { receiver, states, held: None, max_age, counters })
 }
 
 impl<T> Feed<T> {
-    /// Counts the frames that were replaced before anybody took them.
-    pub(super) fn dropped(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.dropped)
+    /// Counts the frames that were dropped.
+    pub(super) fn drops(&self) -> Arc<DropCounters> {
+        Arc::clone(&self.counters)
+    }
+}
+
+impl<T: Message> Feed<T> {
+    /// What comes next, states before the frames that came after them.
+    fn take(&mut self) -> Result<T, TryRecvError> {
+        loop {
+            if let Ok(state) = self.states.try_recv() {
+                return Ok(state);
+            }
+            if let Some(held) = self.held.take() {
+                if self.is_fresh(&held) {
+                    return Ok(held);
+                }
+                continue;
+            }
+            match self.receiver.try_recv() {
+                // A state may have been put between the two looks, and before this.
+                Ok(message) => self.held = Some(message),
+                Err(TryRecvError::Disconnected) if !self.states.is_empty() => {}
+                Err(nothing) => return Err(nothing),
+            }
+        }
+    }
+
+    fn is_fresh(&self, message: &T) -> bool {
+        let too_old = match (self.max_age, message.captured()) {
+            (Some(max_age), Some(captured)) => captured.elapsed() > max_age,
+            _ => false,
+        };
+        self.counters.too_old.fetch_add(u64::from(too_old), Ordering::Relaxed);
+        !too_old
+    }
+}
+
+/// All feeds of a run. They have their turns in rotation, so that a fast source never keeps a slow one from its own.
+#[derive(Debug)]
+pub struct Feeds<T> {
+    feeds: Vec<Feed<T>>,
+    /// Whose turn it is.
+    turn: usize,
+}
+
+/// Why there is no message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoMessage {
+    /// None came in time.
+    Timeout,
+    /// All senders are gone.
+    Over,
+}
+
+impl<T: Message> Feeds<T> {
+    /// Joins feeds.
+    pub fn new(feeds: Vec<Feed<T>>) -> Self {
+        Self { feeds, turn: 0 }
+    }
+
+    /// How many have not ended.
+    pub fn len(&self) -> usize {
+        self.feeds.len()
+    }
+
+    /// Whether all have ended.
+    pub fn is_empty(&self) -> bool {
+        self.feeds.is_empty()
+    }
+
+    /// Waits for a message: of the sources that are ready, of the one whose turn it is.
+    ///
+    /// # Errors
+    ///
+    /// When all senders are gone and all messages are taken, or when `deadline`, if there is one, has passed.
+    pub fn next(&mut self, deadline: Option<Instant>) -> Result<T, NoMessage> {
+        loop {
+            if let Some(message) = self.take_in_turn() {
+                return Ok(message);
+            }
+            if self.feeds.is_empty() {
+                return Err(NoMessage::Over);
+            }
+            let mut select = Select::new();
+            for feed in &self.feeds {
+                select.recv(&feed.states);
+                select.recv(&feed.receiver);
+            }
+            match deadline {
+                Some(deadline) => {
+                    select.ready_deadline(deadline).map_err(|_| NoMessage::Timeout)?;
+                }
+                None => {
+                    select.ready();
+                }
+            }
+        }
+    }
+
+    /// A message that is there, of the first feed in turn that has one. Feeds that have ended go.
+    fn take_in_turn(&mut self) -> Option<T> {
+        let mut idle = 0;
+        while idle < self.feeds.len() {
+            let index = self.turn % self.feeds.len();
+            match self.feeds[index].take() {
+                Ok(message) => {
+                    self.turn = index + 1;
+                    return Some(message);
+                }
+                Err(TryRecvError::Empty) => {
+                    idle += 1;
+                    self.turn = index + 1;
+                }
+                Err(TryRecvError::Disconnected) => {
+                    self.feeds.remove(index);
+                    self.turn = index;
+                }
+            }
+        }
+        None
     }
 }
 
@@ -55,15 +201,42 @@ impl<T> FeedSender<T> {
     ///
     /// When nobody takes frames any more.
     pub fn send_newest(&self, frame: T) -> Result<(), Closed> {
-        let mut frame = frame;
+        self.displace(&self.sender, &self.displaced, frame, Some(&self.counters.replaced))
+    }
+
+    /// For what a source is up to: displaces no frame, and is displaced by none.
+    ///
+    /// # Errors
+    ///
+    /// When nobody takes frames any more.
+    pub fn send_state(&self, state: T) -> Result<(), Closed> {
+        self.displace(&self.states, &self.displaced_states, state, None)
+    }
+
+    /// Counts frames that were dropped before they came here.
+    pub fn count_skipped(&self, frames: u64) {
+        self.counters.skipped.fetch_add(frames, Ordering::Relaxed);
+    }
+
+    fn displace(
+        &self,
+        sender: &Sender<T>,
+        displaced: &Receiver<T>,
+        message: T,
+        counter: Option<&AtomicU64>,
+    ) -> Result<(), Closed> {
+        let mut message = message;
         while !self.shutdown.is_requested() {
-            match self.sender.try_send(frame) {
+            match sender.try_send(message) {
                 Ok(()) => return Ok(()),
                 Err(TrySendError::Disconnected(_)) => return Err(Closed),
                 Err(TrySendError::Full(refused)) => {
-                    frame = refused;
+                    message = refused;
                     // Inference may have taken one in between; then there is room now.
-                    self.dropped.fetch_add(u64::from(self.displaced.try_recv().is_ok()), Ordering::Relaxed);
+                    let gone = u64::from(displaced.try_recv().is_ok());
+                    if let Some(counter) = counter {
+                        counter.fetch_add(gone, Ordering::Relaxed);
+                    }
                 }
             }
         }
@@ -89,45 +262,5 @@ impl<T> FeedSender<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_newest_frame_displaces_the_one_before() {
-        let (sender, feed) = feed(1, &Shutdown::default());
-        for frame in 0..5 {
-            sender.send_newest(frame).unwrap();
-        }
-        assert_eq!(feed.receiver.try_recv(), Ok(4));
-        assert_eq!(feed.dropped().load(Ordering::Relaxed), 4);
-        sender.send_newest(5).unwrap();
-        std::thread::scope(|scope| {
-            scope.spawn(|| sender.send_waiting(-1).unwrap());
-            assert_eq!(feed.receiver.recv(), Ok(5), "what comes last waits for its turn");
-            assert_eq!(feed.receiver.recv(), Ok(-1));
-        });
-        assert_eq!(feed.dropped().load(Ordering::Relaxed), 4);
-    }
-
-    #[test]
-    fn no_frame_of_a_recording_is_lost() {
-        let (sender, feed) = feed(2, &Shutdown::default());
-        let taken: Vec<i32> = std::thread::scope(|scope| {
-            scope.spawn(move || (0..100).for_each(|frame| sender.send_waiting(frame).unwrap()));
-            feed.receiver.iter().inspect(|_| std::thread::yield_now()).collect()
-        });
-        assert_eq!(taken, (0..100).collect::<Vec<_>>());
-        assert_eq!(feed.dropped().load(Ordering::Relaxed), 0);
-    }
-
-    #[test]
-    fn a_shutdown_frees_a_sender_that_nobody_listens_to() {
-        let shutdown = Shutdown::default();
-        let (sender, feed) = feed(1, &shutdown);
-        drop(feed);
-        sender.send_newest(1).unwrap();
-        shutdown.request();
-        assert_eq!(sender.send_newest(2), Err(Closed));
-        assert_eq!(sender.send_waiting(3), Err(Closed));
-    }
-}
+#[path = "feed_tests.rs"]
+mod tests;

@@ -12,18 +12,20 @@ use super::report::Report;
 use super::stages::Analysed;
 use super::summary::StageTimes;
 use crate::analyse::Analysis;
-use crate::capture::{CaptureError, Policy, SourceInfo};
+use crate::capture::{CaptureError, Policy, SourceInfo, SourceState};
 use crate::draw::Annotator;
 use crate::frame::Frame;
 use crate::labels::NO_MASK;
 use crate::shutdown::Shutdown;
 use crate::sinks::{Finding, Happening, Notice, Origin};
-use crate::stats::{DropStage, RunStats};
+use crate::stats::RunStats;
 use crate::track::{Alarm, Alarms, Sighting, TrackChange, TrackEvent, TrackSettings, TrackUpdate, Tracker};
 
 /// Hands findings to the sinks.
 pub(super) struct Findings {
     pub(super) origin: Arc<Origin>,
+    /// Names of the sources, in the order that the user gave.
+    pub(super) names: Vec<Arc<str>>,
     /// For how long somebody may have the label that raises alarms.
     pub(super) alarm_after: Duration,
     pub(super) annotator: Arc<Annotator>,
@@ -31,8 +33,6 @@ pub(super) struct Findings {
     pub(super) reports: Sender<Report>,
     pub(super) stats: Arc<RunStats>,
     pub(super) shutdown: Shutdown,
-    /// Overrides what suits each source.
-    pub(super) policy: Option<Policy>,
     pub(super) sources: BTreeMap<usize, OpenSource>,
     pub(super) times: StageTimes,
 }
@@ -54,7 +54,10 @@ impl Findings {
         let had_sinks = !self.deliveries.is_empty();
         for analysed in analyses {
             match analysed {
-                Analysed::Frame { source, info, frame, analysis } => self.frame(source, info, *frame, *analysis),
+                Analysed::Frame { source, info, policy, frame, analysis } => {
+                    self.frame(source, info, policy, *frame, *analysis);
+                }
+                Analysed::State { source, state } => self.state(source, state),
                 Analysed::Closed { source, error } => self.close(source, error),
             }
             if had_sinks && self.deliveries.is_empty() {
@@ -65,7 +68,7 @@ impl Findings {
         self.times
     }
 
-    fn frame(&mut self, source: usize, info: Arc<SourceInfo>, frame: Frame, analysis: Analysis) {
+    fn frame(&mut self, source: usize, info: Arc<SourceInfo>, policy: Policy, frame: Frame, analysis: Analysis) {
         let info = self.opened(source, info, frame.image.dimensions());
         self.times.add(&frame, &analysis);
         let (update, alarms) = self.track(source, &frame, &analysis);
@@ -76,13 +79,13 @@ impl Findings {
         if self.deliveries.is_empty() {
             self.stats.latency(source, "analysis", frame.read_started.elapsed());
         }
-        let is_live = self.policy.unwrap_or(info.policy) == Policy::Live;
+        let is_live = policy == Policy::Live;
         let (classes, annotator) = (Arc::clone(&self.origin.classes), Arc::clone(&self.annotator));
         let finding = Arc::new(Finding::new(source, info, frame, analysis, update.tracks, classes, annotator));
         self.each(|delivery, stats, shutdown| {
             let outcome = delivery.frame(Arc::clone(&finding), is_live, shutdown);
             if outcome == Outcome::Dropped {
-                stats.dropped(source, DropStage::Sink(delivery.name), 1);
+                stats.dropped(source, delivery.name);
             }
             outcome
         });
@@ -112,6 +115,24 @@ impl Findings {
         }
         self.each(|delivery, _, _| delivery.send(Message::Open { source, info: Arc::clone(&info) }));
         info
+    }
+
+    fn state(&mut self, source: usize, state: SourceState) {
+        self.stats.state(source, &state);
+        let notice = self.notice(source, SystemTime::now(), Happening::State(state.clone()), None);
+        self.each(|delivery, _, _| delivery.send(Message::Notice(Arc::clone(&notice))));
+        self.tell(Report::State { source, state });
+    }
+
+    fn notice(
+        &self,
+        source: usize,
+        time: SystemTime,
+        happening: Happening,
+        finding: Option<&Arc<Finding>>,
+    ) -> Arc<Notice> {
+        let (name, origin) = (Arc::clone(&self.names[source]), Arc::clone(&self.origin));
+        Arc::new(Notice { source, name, time, happening, origin, finding: finding.map(Arc::clone) })
     }
 
     fn begin(&self, info: &Arc<SourceInfo>) -> OpenSource {
@@ -147,22 +168,15 @@ impl Findings {
         alarms: Vec<Alarm>,
         finding: Option<&Arc<Finding>>,
     ) {
-        let Some(open) = self.sources.get(&source) else { return };
-        let (name, time) = (Arc::<str>::from(open.info.name.as_str()), open.captured_at);
+        let Some(time) = self.sources.get(&source).map(|open| open.captured_at) else { return };
         let tracks = events.iter().copied().map(Happening::Track);
         for happening in tracks.chain(alarms.into_iter().map(Happening::Alarm)) {
             let is_shown = match &happening {
                 Happening::Alarm(_) => true,
                 Happening::Track(event) => matches!(event.change, TrackChange::LabelChanged { .. }),
+                Happening::State(_) => false,
             };
-            let notice = Arc::new(Notice {
-                source,
-                name: Arc::clone(&name),
-                time,
-                happening,
-                origin: Arc::clone(&self.origin),
-                finding: finding.filter(|_| is_shown).map(Arc::clone),
-            });
+            let notice = self.notice(source, time, happening, finding.filter(|_| is_shown));
             self.each(|delivery, _, _| delivery.send(Message::Notice(Arc::clone(&notice))));
         }
     }

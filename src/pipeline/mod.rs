@@ -26,15 +26,15 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::bounded;
 
 use crate::analyse::Analyser;
-use crate::capture::{CaptureError, OpenOptions, Policy, SourceInfo, SourceSpec};
+use crate::capture::{CaptureError, LiveSettings, Policy, SourceInfo, SourceSpec, SourceState};
 use crate::draw::Annotator;
 use crate::exit_code::ExitCode;
 use crate::explain::ExplainError;
 use crate::shutdown::Shutdown;
 use crate::sinks::{Origin, Sink, SinkError};
-use crate::stats::{DropStage, RunStats};
+use crate::stats::RunStats;
 use delivery::{Driver, delivery};
-use feed::{Feed, feed};
+use feed::{Feeds, feed};
 use findings::Findings;
 use inference::InferenceSettings;
 use report::Ending;
@@ -70,14 +70,16 @@ pub struct RunSettings {
     pub alarm_after: Duration,
     /// Identity of the model, for those who ask why.
     pub model: String,
-    /// Time-outs of network streams.
-    pub open_options: OpenOptions,
+    /// Deadlines of cameras and network streams, and what happens when they pass.
+    pub live: LiveSettings,
 }
 
 /// Watches a run, from the thread that started it.
 pub trait Observer {
     /// The first frame of a source, told by its place in the order that the user gave, has arrived.
     fn opened(&mut self, source: usize, info: &SourceInfo);
+    /// A live source has changed its state.
+    fn state(&mut self, _source: usize, _state: &SourceState) {}
     /// A frame has been through all stages.
     fn frame(&mut self, source: usize, frames_done: u64);
     /// A source is over.
@@ -158,12 +160,8 @@ pub fn run(
     let (endless, ending): (Vec<_>, Vec<_>) =
         settings.sources.iter().enumerate().partition(|(_, source)| source.spec.policy() == Policy::Live);
     let shutdown = &shutdown.child();
-    let capture = stages::CaptureSettings {
-        policy: settings.policy,
-        limit: settings.limit,
-        open_options: &settings.open_options,
-        shutdown,
-    };
+    let capture =
+        stages::CaptureSettings { policy: settings.policy, limit: settings.limit, live: &settings.live, shutdown };
 
     std::thread::scope(|scope| {
         let (reports, from_stages) = bounded(REPORTS);
@@ -171,20 +169,25 @@ pub fn run(
         let mut feeds = Vec::new();
         let mut sources_of_feeds = Vec::new();
         if !ending.is_empty() {
-            let places = if settings.policy == Some(Policy::Live) { 1 } else { QUEUE };
-            let (sender, feed) = feed(places, shutdown);
+            let (places, max_age) = match settings.policy {
+                Some(Policy::Live) => (1, Some(settings.live.max_age)),
+                _ => (QUEUE, None),
+            };
+            let (sender, feed) = feed(places, max_age, shutdown);
             feeds.push(feed);
             sources_of_feeds.push(ending[0].0);
             threads.spawn("capture".to_owned(), move || Ending::Stage(stages::capture(&ending, &sender, capture)));
         }
         for source in endless {
-            let (sender, feed) = feed(1, shutdown);
+            let (sender, feed) = feed(1, Some(settings.live.max_age), shutdown);
             feeds.push(feed);
             sources_of_feeds.push(source.0);
             let name = format!("capture-{}", source.1.name);
-            threads.spawn(name, move || Ending::Stage(stages::capture(&[source], &sender, capture)));
+            threads.spawn(name, move || Ending::Stage(stages::watch(source, &sender, capture)));
         }
-        let replaced: Vec<_> = feeds.iter().map(Feed::dropped).collect();
+        for (source, feed) in sources_of_feeds.into_iter().zip(&feeds) {
+            stats.watch(source, feed.drops());
+        }
 
         let mut deliveries = Vec::with_capacity(sinks.len());
         let mut on_main_thread = None;
@@ -200,31 +203,25 @@ pub fn run(
             }
         }
         let (to_findings, from_inference) = bounded(QUEUE);
-        let inference = InferenceSettings { batch: settings.batch, policy: settings.policy, shutdown };
+        let inference = InferenceSettings { batch: settings.batch, shutdown };
         threads.spawn("inference".to_owned(), move || {
-            Ending::Stage(inference::infer(&feeds, &mut analyser, inference, &to_findings))
+            Ending::Stage(inference::infer(Feeds::new(feeds), &mut analyser, inference, &to_findings))
         });
         let findings = Findings {
             origin: Arc::new(Origin { classes, model: settings.model.clone() }),
+            names: settings.sources.iter().map(|source| source.name.as_str().into()).collect(),
             alarm_after: settings.alarm_after,
             annotator: Arc::new(annotator),
             deliveries,
             reports,
             stats: Arc::clone(stats),
             shutdown: shutdown.clone(),
-            policy: settings.policy,
             sources: BTreeMap::new(),
             times: StageTimes::default(),
         };
         threads.spawn("findings".to_owned(), move || Ending::Findings(findings.run(&from_inference)));
 
         let mut summary = threads.serve(from_stages, on_main_thread, observer);
-        for (source, count) in sources_of_feeds.into_iter().zip(replaced) {
-            let count = count.load(std::sync::atomic::Ordering::Relaxed);
-            if count > 0 {
-                stats.dropped(source, DropStage::Replaced, count);
-            }
-        }
         summary.stats = stats.snapshot();
         summary.elapsed = started.elapsed();
         summary.interrupted = shutdown.was_signalled();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Problem;
 use super::summary::StageTimes;
-use crate::capture::SourceInfo;
+use crate::capture::{SourceInfo, SourceState};
 use crate::sinks::Written;
 
 /// Something that happened in a stage.
@@ -13,6 +13,8 @@ use crate::sinks::Written;
 pub(super) enum Report {
     /// The first frame of a source has come.
     Opened { source: usize, info: Arc<SourceInfo> },
+    /// A live source is in another state.
+    State { source: usize, state: SourceState },
     /// So many frames of a source are analysed.
     Frame { source: usize, frames_done: u64 },
     /// A source is over.

@@ -138,6 +138,10 @@ impl<'scope, 'env> Threads<'scope, 'env> {
                 observer.frame(source, frames_done);
                 None
             }
+            Report::State { source, state } => {
+                observer.state(source, &state);
+                None
+            }
             Report::Closed { source } => {
                 observer.closed(source);
                 None

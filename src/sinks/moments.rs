@@ -69,6 +69,7 @@ fn matters(happening: &Happening) -> bool {
     match happening {
         Happening::Alarm(_) => true,
         Happening::Track(event) => matches!(event.change, TrackChange::LabelChanged { .. }),
+        Happening::State(_) => false,
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::Finding;
+use crate::capture::SourceState;
 use crate::track::alarm::AlarmRecord;
 use crate::track::event::TrackRecord;
 use crate::track::{Alarm, TrackEvent};
@@ -34,6 +35,8 @@ pub enum Happening {
     Track(TrackEvent),
     /// A track has had the label that raises alarms for too long.
     Alarm(Alarm),
+    /// A live source is in another state.
+    State(SourceState),
 }
 
 /// What decides: the same for all notices of a run.
@@ -66,6 +69,14 @@ pub struct NoticeRecord<'a> {
 enum HappeningRecord<'a> {
     Track(TrackRecord<'a>),
     Alarm(AlarmRecord<'a>),
+    State(StateRecord<'a>),
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "source_state")]
+struct StateRecord<'a> {
+    #[serde(flatten)]
+    state: &'a SourceState,
 }
 
 impl Notice {
@@ -80,6 +91,7 @@ impl Notice {
             happening: match &self.happening {
                 Happening::Track(event) => HappeningRecord::Track(event.record(classes)),
                 Happening::Alarm(alarm) => HappeningRecord::Alarm(alarm.record(classes)),
+                Happening::State(state) => HappeningRecord::State(StateRecord { state }),
             },
             frame: self.finding.as_ref().map(|finding| finding.frame.index),
             model: is_alarm.then_some(&self.origin.model),
@@ -92,6 +104,7 @@ impl Notice {
         match &self.happening {
             Happening::Alarm(alarm) => format!("{}-alarm-track_{}", self.name, alarm.track),
             Happening::Track(event) => format!("{}-track_{}", self.name, event.track),
+            Happening::State(state) => format!("{}-{}", self.name, state.name()),
         }
     }
 }
