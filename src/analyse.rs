@@ -77,7 +77,8 @@ impl BasisSettings {
 
 impl Default for BasisSettings {
     fn default() -> Self {
-        Self { live: Some(CacheSettings::default()), recorded: None }
+        let kept = Some(CacheSettings::default());
+        Self { live: kept, recorded: kept }
     }
 }
 
@@ -88,8 +89,7 @@ pub struct FrameRequest<'a> {
     pub source: usize,
     /// Its pixels.
     pub image: &'a RgbImage,
-    /// Whether it must not wait for anything that can be put off. What is found in other frames does not depend on how fast
-    /// the machine is.
+    /// Whether it must not wait for what can be put off. If not, what is found does not depend on how fast the machine is.
     pub live: bool,
     /// Its presentation time.
     pub pts: Duration,

@@ -157,8 +157,7 @@ pub struct RunArgs {
     pub scan: ScanArgs,
 
     /// What HayCAM's principal components are fitted to: each frame (per-frame: the exact map), or an earlier frame of the
-    /// source for as long as it captures as much of the picture (cached: nearly the same map, for less) [default: cached for
-    /// live sources, per-frame for recorded ones]
+    /// source for as long as it captures as much of the picture (cached: nearly the same map, for less) [default: cached]
     #[arg(long, value_enum, help_heading = "Scan")]
     pub basis: Option<BasisArg>,
 

