@@ -137,7 +137,7 @@ impl Clip {
 }
 
 fn find(scanner: &Scanner, seen: &Seen, folded: &FoldedHead) -> Result<Findings, ExplainError> {
-    let reading = folded.read(seen.layer.times(folded.weights())?.view(), seen.layer.mean());
+    let reading = folded.read_layer(&seen.layer)?;
     let shown: Vec<usize> = (0..scanner.classes().len()).filter(|&class| Some(class) != scanner.background()).collect();
     let evidence = reading.evidence.select(Axis(1), &shown).mapv(|value| value.max(0.0));
     let mut scan =

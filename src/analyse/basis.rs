@@ -51,6 +51,8 @@ pub(super) struct Sighting {
 #[derive(Debug)]
 pub(super) struct BasisReading {
     pub reading: Reading,
+    /// Of the near view, if there is one.
+    pub near: Option<Reading>,
     pub reduction: Reduction,
     pub basis: CamBasis,
 }
@@ -71,6 +73,7 @@ impl SourceBases {
         settings: CacheSettings,
         sighting: Sighting,
         layer: &DeviceLayer,
+        near: Option<&DeviceLayer>,
     ) -> Result<BasisReading, ExplainError> {
         self.take_fitted(scanner)?;
         let source = self.sources.entry(sighting.source).or_insert_with(|| {
@@ -93,7 +96,7 @@ impl SourceBases {
                 None
             }
         };
-        let read = source.read(layer)?;
+        let read = source.read(layer, near)?;
         if let Some(reason) = soon {
             let request = Request { life: source.life, stamp: look.stamp, activations: layer.to_host()?.activations };
             if self.fitter.offer(request)? {
@@ -152,11 +155,12 @@ impl SourceBasis {
         Ok(())
     }
 
-    fn read(&self, layer: &DeviceLayer) -> Result<BasisReading, ExplainError> {
+    fn read(&self, layer: &DeviceLayer, near: Option<&DeviceLayer>) -> Result<BasisReading, ExplainError> {
         let (folded, kept) = (self.folded.as_ref(), self.cache.kept());
         let (folded, kept) = folded.zip(kept).expect("a source without a basis is fitted before it is read");
         Ok(BasisReading {
-            reading: folded.read(layer.times(folded.weights())?.view(), layer.mean()),
+            reading: folded.read_layer(layer)?,
+            near: near.map(|near| folded.read_layer(near)).transpose()?,
             reduction: Reduction {
                 components: kept.basis().components(),
                 captured_variance: self.cache.captured_variance(),

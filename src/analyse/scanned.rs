@@ -29,7 +29,14 @@ pub(super) struct Scanned {
 #[derive(Debug, Clone, Copy)]
 struct Prepared {
     view: ScanView,
+    near_view: Option<ScanView>,
     time: Duration,
+}
+
+/// What the network says of a frame.
+struct Layers {
+    far: Answer<DeviceLayer>,
+    near: Option<Answer<DeviceLayer>>,
 }
 
 impl Scanned {
@@ -62,39 +69,60 @@ impl Scanned {
                 .prepare(request.image)
                 .map_or_else(|error| (Err(error), None), |(picture, view)| (Ok(picture), Some(view)));
             pictures.push(picture);
-            prepared.push(view.map(|view| Prepared { view, time: watch.lap() }));
+            let near = view.and_then(|view| self.scanner.prepare_near(request.image, view));
+            let near_view = near.map(|(picture, view)| {
+                pictures.push(Ok(picture));
+                view
+            });
+            prepared.push(view.map(|view| Prepared { view, near_view, time: watch.lap() }));
         }
-        let layers = batch::infer(pictures, |pictures| self.scanner.infer(pictures));
-        let frames = requests.iter().zip(prepared).zip(layers);
-        frames.map(|((request, prepared), layer)| self.analyse(request, prepared, layer)).collect()
+        let mut layers = batch::infer(pictures, |pictures| self.scanner.infer(pictures)).into_iter();
+        let frames = requests.iter().zip(prepared);
+        let mut answer = |(request, prepared): (&FrameRequest, Option<Prepared>)| {
+            let mut next = || layers.next().expect("an answer for each view");
+            let far = next();
+            let has_near = prepared.is_some_and(|prepared| prepared.near_view.is_some());
+            let layers = Layers { far, near: has_near.then(next) };
+            self.analyse(request, prepared, layers)
+        };
+        frames.map(&mut answer).collect()
     }
 
     fn analyse(
         &mut self,
         request: &FrameRequest,
         prepared: Option<Prepared>,
-        layer: Answer<DeviceLayer>,
+        layers: Layers,
     ) -> Result<Analysis, ExplainError> {
-        let (layer, infer) = layer?;
-        let Prepared { view, time: prepare } = prepared.expect("what the network has seen was prepared");
+        let (layer, mut infer) = layers.far?;
+        let near = layers.near.transpose()?;
+        infer += near.as_ref().map_or(Duration::ZERO, |(_, time)| *time);
+        let near = near.map(|(layer, _)| layer);
+        let Prepared { view, near_view, time: prepare } = prepared.expect("what the network has seen was prepared");
         let mut watch = Stopwatch::start();
         let grid = layer.grid();
-        let (reading, reduction, basis) = match self.cache_settings(request.live) {
+        let (reading, near_reading, reduction, basis) = match self.cache_settings(request.live) {
             Some(settings) => {
                 let sighting = Sighting { source: request.source, live: request.live, pts: request.pts };
-                let BasisReading { reading, reduction, basis } =
-                    self.bases.read(&self.scanner, settings, sighting, &layer)?;
-                (reading, reduction, Some(basis))
+                let BasisReading { reading, near, reduction, basis } =
+                    self.bases.read(&self.scanner, settings, sighting, &layer, near.as_ref())?;
+                (reading, near, reduction, Some(basis))
             }
             None => {
                 let layer = layer.to_host()?;
                 let basis = self.scanner.fit(layer.activations.view())?;
-                let reading = self.scanner.fold(&basis).read_activations(layer.activations.view(), &basis.mean);
-                (reading, Reduction::from(&basis), None)
+                let folded = self.scanner.fold(&basis);
+                let reading = folded.read_activations(layer.activations.view(), &basis.mean);
+                let near = near.as_ref().map(|near| folded.read_layer(near)).transpose()?;
+                (reading, near, Reduction::from(&basis), None)
             }
         };
         let read = watch.lap();
         let mut scan = self.scanner.find(reading, grid, view, reduction);
+        if let (Some(reading), Some(layer), Some(near_view)) = (near_reading, near, near_view) {
+            let near = self.scanner.find(reading, layer.grid(), near_view, reduction);
+            scan = self.scanner.join(scan, near, view);
+        }
         scan.keep_from(&self.thresholds);
         let heat = scan.heat();
         let (label, probabilities) = match (scan.detections.first(), scan.peaks.first()) {

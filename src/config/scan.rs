@@ -29,7 +29,11 @@ pub fn scan_settings(
             return Err(UsageError("--scan-map is for scans; leave it out, or --scan whole".to_owned()));
         }
         ScanArg::Whole => return Ok(None),
-        ScanArg::Pixels(short_side) => scan.short_side = short_side,
+        ScanArg::Pixels(short_side) => {
+            scan.short_side = short_side;
+            // Exactly this was asked for.
+            scan.near_side = None;
+        }
         ScanArg::Auto => {}
     }
     refuse_with_scan(&[

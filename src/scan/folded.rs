@@ -11,6 +11,8 @@
 use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate, s};
 
 use super::maps::{Head, Reading, softmax};
+use crate::model::ModelError;
+use crate::model::device_layer::DeviceLayer;
 use crate::pca::Basis;
 
 /// The last layer of the network, and what is left of it under a basis.
@@ -56,6 +58,15 @@ impl FoldedHead {
         let mut posteriors = &products.slice(s![.., ..classes]) + &self.biases;
         softmax(&mut posteriors);
         Reading { posteriors, evidence: &products.slice(s![.., classes..]) + &offset }
+    }
+
+    /// As [`Self::read`], of activations on the network's device.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch refuses.
+    pub fn read_layer(&self, layer: &DeviceLayer) -> Result<Reading, ModelError> {
+        Ok(self.read(layer.times(&self.weights)?.view(), layer.mean()))
     }
 
     /// As [`Self::read`], of activations (positions, filters).

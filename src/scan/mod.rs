@@ -8,11 +8,13 @@
 //! Each position of `layer4` is classified by itself, and HayCAM's basis is fitted to all positions of the frame, or of an
 //! earlier one of the same source ([`crate::pca::cache`]). The
 //! posterior says what is at a place, HayCAM where it ends: a posterior's region is as large as the receptive field. Maps
-//! are absolute: nothing is stretched to the hottest place of a frame, so that a frame without faces has cold maps.
+//! are absolute: nothing is stretched to the hottest place of a frame, so that a frame without faces has cold maps. What is
+//! [`near`] is looked for in a second, smaller view.
 
 pub mod extent;
 pub mod folded;
 pub mod maps;
+pub mod near;
 pub mod regions;
 pub mod settings;
 pub mod settle;
@@ -38,6 +40,8 @@ use crate::stopwatch::Stopwatch;
 pub use settings::{ScanMap, ScanSettings};
 
 use folded::FoldedHead;
+pub use near::{Distance, NearView, Peak};
+
 use maps::{Head, Reading};
 use regions::Region;
 use size::scan_size;
@@ -58,12 +62,14 @@ pub struct Scanner {
 pub struct Scan {
     /// Faces, by falling score.
     pub detections: Vec<Detection>,
-    /// Where each detection's map is highest, in the order of the detections: (row, column) of the grid.
-    pub peaks: Vec<(usize, usize)>,
+    /// Where each detection's map is highest, in the order of the detections.
+    pub peaks: Vec<Peak>,
     /// A map a class in [0, 1], (rows, columns) of the grid; zeros for `background`.
     pub maps: Vec<Array2<f32>>,
     /// Probability of each class at each position, (positions, classes); positions run row by row through the grid.
     pub posteriors: Array2<f32>,
+    /// What a second, smaller view shows, if there was one.
+    pub near: Option<NearView>,
     /// The principal components behind the maps.
     pub reduction: Reduction,
     /// How the frame was resized.
@@ -107,6 +113,16 @@ pub struct ScanTimes {
     pub regions: Duration,
 }
 
+impl std::ops::AddAssign for ScanTimes {
+    fn add_assign(&mut self, other: Self) {
+        self.prepare += other.prepare;
+        self.infer += other.infer;
+        self.reduce += other.reduce;
+        self.maps += other.maps;
+        self.regions += other.regions;
+    }
+}
+
 impl Scanner {
     /// Scans with a loaded model, at the engine's resolution.
     pub fn new(engine: Engine, settings: ScanSettings) -> Self {
@@ -144,9 +160,19 @@ impl Scanner {
         let activations = layer4.activations.view();
         let basis = self.fit(activations)?;
         let reduce = watch.lap();
-        let reading = self.fold(&basis).read_activations(activations, &basis.mean);
+        let folded = self.fold(&basis);
+        let reading = folded.read_activations(activations, &basis.mean);
         let scan = self.find(reading, layer4.grid, view, Reduction::from(&basis));
-        Ok(Scan { times: ScanTimes { prepare, infer, reduce, ..scan.times }, ..scan })
+        let scan = Scan { times: ScanTimes { prepare, infer, reduce, ..scan.times }, ..scan };
+        let Some((prepared, near_view)) = self.prepare_near(picture, view) else { return Ok(scan) };
+        let prepare = watch.lap();
+        let mut answers = self.infer(std::slice::from_ref(&prepared))?;
+        let layer4 = answers.pop().expect("one answer for one picture");
+        let infer = watch.lap();
+        let reading = folded.read_layer(&layer4)?;
+        let near = self.find(reading, layer4.grid(), near_view, scan.reduction);
+        let near = Scan { times: ScanTimes { prepare, infer, ..near.times }, ..near };
+        Ok(near::join(scan, near, view))
     }
 
     /// Resizes a picture for the network.
@@ -163,6 +189,14 @@ impl Scanner {
         let (width, height) = scan_size(frame, short_side);
         let view = ScanView { frame, size: ScanSize { short_side, width, height } };
         Ok((resize(picture, None, (width, height)), view))
+    }
+
+    /// Resizes a picture for its near view, if it gets one beside the far `view`.
+    pub fn prepare_near(&self, picture: &RgbImage, view: ScanView) -> Option<(RgbImage, ScanView)> {
+        let short_side = self.settings.near_side.filter(|&near| near::is_worthwhile(near, view.size.short_side))?;
+        let (width, height) = scan_size(view.frame, short_side);
+        let near = ScanView { size: ScanSize { short_side, width, height }, ..view };
+        Some((resize(picture, None, (width, height)), near))
     }
 
     /// Sends prepared pictures, all of one size, through the network.
@@ -209,13 +243,18 @@ impl Scanner {
             let regions = regions::find(&enlarge(map, cells.0, cells.1), &self.settings);
             found.extend(regions.into_iter().map(|Region { rect, peak, score }| {
                 let rect = self.settings.extent_of_faces.face(rect, CELL_PX, (size.width, size.height), frame);
-                let peak = (peak.0 * grid.0 / cells.0, peak.1 * grid.1 / cells.1);
-                (Detection { rect, score, label }, peak)
+                let (row, column) = (peak.0 * grid.0 / cells.0, peak.1 * grid.1 / cells.1);
+                (score, Detection { rect, score, label }, Peak { distance: Distance::Far, row, column })
             }));
         }
         let (detections, peaks) = settle::settle(found).into_iter().unzip();
         let times = ScanTimes { maps: maps_time, regions: watch.lap(), ..ScanTimes::default() };
-        Scan { detections, peaks, maps, posteriors: reading.posteriors, reduction, size, times }
+        Scan { detections, peaks, maps, posteriors: reading.posteriors, near: None, reduction, size, times }
+    }
+
+    /// Settles what two views of a frame show: that of [`Self::prepare`], which is `view`, and that of [`Self::prepare_near`].
+    pub fn join(&self, far: Scan, near: Scan, view: ScanView) -> Scan {
+        near::join(far, near, view)
     }
 }
 
@@ -249,22 +288,18 @@ impl Scan {
         self.peaks.retain(|_| counting.next() == Some(&true));
     }
 
-    /// Rows and columns of the grid.
+    /// Rows and columns of the far view's grid.
     pub fn grid(&self) -> (usize, usize) {
         self.maps.first().map_or((0, 0), Array2::dim)
     }
 
-    /// Probability of each class at a place (row, column) of the grid.
-    pub fn posterior_at(&self, place: (usize, usize)) -> Array1<f32> {
-        self.posteriors.row(place.0 * self.grid().1 + place.1).to_owned()
-    }
-
-    /// The hottest of the classes' maps at each place of the grid, in [0, 1].
-    pub fn heat(&self) -> Array2<f32> {
-        let mut heat = Array2::zeros(self.grid());
-        for map in &self.maps {
-            heat.zip_mut_with(map, |hottest: &mut f32, value| *hottest = hottest.max(*value));
-        }
-        heat
+    /// Probability of each class at a peak.
+    pub fn posterior_at(&self, peak: Peak) -> Array1<f32> {
+        let (posteriors, maps) = match (&self.near, peak.distance) {
+            (Some(near), Distance::Near) => (&near.posteriors, &near.maps),
+            _ => (&self.posteriors, &self.maps),
+        };
+        let columns = maps.first().map_or(0, Array2::ncols);
+        posteriors.row(peak.row * columns + peak.column).to_owned()
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::extent::Extent;
+use super::near::NEAR_SIDE;
 use crate::explain::haycam::PAPER_COMPONENTS;
 use crate::labels::{MASK, NO_MASK};
 use crate::pca::Components;
@@ -38,6 +39,8 @@ const FLOOR: f32 = 0.05;
 pub struct ScanSettings {
     /// Short side of the resized frame, in pixels.
     pub short_side: u32,
+    /// Short side of a second view, for faces that are near, in pixels.
+    pub near_side: Option<u32>,
     /// The smallest face that is looked for, in pixels of the frame; decides the short side of each frame if given.
     pub min_face: Option<u32>,
     /// Principal components to keep.
@@ -84,6 +87,7 @@ impl Default for ScanSettings {
         Self {
             short_side: SHORT_SIDE,
             min_face: None,
+            near_side: Some(NEAR_SIDE),
             components: Components::Count(PAPER_COMPONENTS),
             map: ScanMap::Product,
             centred: false,

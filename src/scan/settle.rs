@@ -9,14 +9,14 @@ const MOST_IOU: f64 = 0.3;
 /// small box in a large one.
 const MOST_INSIDE: f64 = 0.7;
 
-/// The detections that are kept, by falling score, each with what belongs to it.
-pub fn settle<T>(mut found: Vec<(Detection, T)>) -> Vec<(Detection, T)> {
+/// The detections that are kept, each with what belongs to it, of those that come with a rank: by falling rank.
+pub fn settle<T>(mut found: Vec<(f32, Detection, T)>) -> Vec<(Detection, T)> {
     // A stable sort: of equals, the first class is kept.
-    found.sort_by(|(one, _), (other, _)| other.score.total_cmp(&one.score));
+    found.sort_by(|(one, ..), (other, ..)| other.total_cmp(one));
     let mut kept: Vec<(Detection, T)> = Vec::new();
-    for candidate in found {
-        if !kept.iter().any(|(other, _)| is_same(other, &candidate.0)) {
-            kept.push(candidate);
+    for (_, candidate, belongings) in found {
+        if !kept.iter().any(|(other, _)| is_same(other, &candidate)) {
+            kept.push((candidate, belongings));
         }
     }
     kept
@@ -39,7 +39,8 @@ mod tests {
     }
 
     fn kept(detections: &[(Detection, ())]) -> Vec<f32> {
-        settle(detections.to_vec()).into_iter().map(|(detection, ())| detection.score).collect()
+        let ranked = detections.iter().map(|&(found, ())| (found.score, found, ())).collect();
+        settle(ranked).into_iter().map(|(detection, ())| detection.score).collect()
     }
 
     #[test]

@@ -7,7 +7,7 @@ use ndarray::Array2;
 use serde::Serialize;
 
 use super::events::{BoxEvent, ScanEvent, millis, rounded};
-use crate::scan::{Scan, ScanTimes};
+use crate::scan::{Distance, Scan, ScanTimes};
 
 /// A scan as a JSON object without line breaks. Values of maps and posteriors have four digits behind the point, boxes are
 /// in pixels of the picture.
@@ -17,15 +17,23 @@ pub fn json_line(picture: &Path, figure: &Path, scan: &Scan, classes: &[String])
         let values = scan.posteriors.column(class).to_owned().into_shape_with_order((rows, columns));
         values.expect("one value for each position of the grid")
     };
+    let boxes = scan.detections.iter().zip(&scan.peaks).map(|(found, peak)| ScannedBox {
+        found: BoxEvent::new(found, classes),
+        view: match peak.distance {
+            Distance::Far => "far",
+            Distance::Near => "near",
+        },
+    });
     let ScanTimes { prepare, infer, reduce, maps, regions } = scan.times;
     let line = Line {
         picture: picture.to_string_lossy().into_owned(),
         figure: figure.to_string_lossy().into_owned(),
         scan: scan.size.into(),
-        boxes: scan.detections.iter().map(|found| BoxEvent::new(found, classes)).collect(),
+        boxes: boxes.collect(),
         grid: (rows, columns),
         maps: by_class(classes, |class| lines_of(&scan.maps[class])),
         posteriors: by_class(classes, |class| lines_of(&posterior(class))),
+        near_maps: scan.near.as_ref().map(|near| by_class(classes, |class| lines_of(&near.maps[class]))),
         components: scan.reduction.components,
         captured_variance: rounded(scan.reduction.captured_variance, 4),
         ms: Millis {
@@ -44,14 +52,24 @@ struct Line<'a> {
     picture: String,
     figure: String,
     scan: ScanEvent,
-    boxes: Vec<BoxEvent<'a>>,
+    boxes: Vec<ScannedBox<'a>>,
     /// Rows and columns.
     grid: (usize, usize),
     maps: BTreeMap<&'a str, Vec<Vec<f64>>>,
     posteriors: BTreeMap<&'a str, Vec<Vec<f64>>>,
+    /// Of the near view, if there was one.
+    near_maps: Option<BTreeMap<&'a str, Vec<Vec<f64>>>>,
     components: usize,
     captured_variance: f64,
     ms: Millis,
+}
+
+/// A box and the view whose map made it.
+#[derive(Serialize)]
+struct ScannedBox<'a> {
+    #[serde(flatten)]
+    found: BoxEvent<'a>,
+    view: &'static str,
 }
 
 #[derive(Serialize)]

@@ -71,6 +71,7 @@ fn scanner(engine: Engine, config: &ScenesConfig) -> Detector {
     let notes = json!({
         "detector": "scan",
         "short_side": scan.short_side,
+        "near_side": scan.near_side,
         "min_face": scan.min_face,
         "resolution": config.resolution,
         "map": scan.map.to_string(),

@@ -38,9 +38,9 @@ pub fn draw(
     let mut panels: Vec<Panel> = (1..)
         .zip(&scan.detections)
         .take(MOST_PANELS)
-        .map(|(number, found)| {
+        .map(|(number, found): (usize, _)| {
             let caption = format!("{number}. {} {:.2}", classes[found.label], found.score);
-            (caption, &scan.maps[found.label], Some(found))
+            (caption, scan.map_of(number - 1), Some(found))
         })
         .collect();
     if panels.is_empty() {
@@ -114,10 +114,12 @@ mod tests {
     use crate::explain::Reduction;
     use crate::geometry::Rect;
     use crate::scan::ScanSize;
+    use crate::scan::{Distance, Peak};
 
     fn scan(detections: Vec<Detection>) -> Scan {
         Scan {
-            peaks: vec![(0, 0); detections.len()],
+            peaks: vec![Peak { distance: Distance::Far, row: 0, column: 0 }; detections.len()],
+            near: None,
             detections,
             maps: vec![Array2::from_elem((2, 3), 0.4); 3],
             posteriors: Array2::from_elem((6, 3), 1.0 / 3.0),
