@@ -80,11 +80,9 @@ impl StreamUrl {
         (host.to_owned(), self.parsed.port().unwrap_or(default))
     }
 
-    /// What of it nobody else may see: the address, user and password, and the query.
+    /// What of it nobody else may see: user and password, and the query.
     pub(super) fn secrets(&self) -> Vec<String> {
-        let password = self.parsed.password();
-        let user = Some(self.parsed.username());
-        let parts = [Some(self.secret()), password, user, self.parsed.query()];
+        let parts = [self.parsed.password(), Some(self.parsed.username()), self.parsed.query()];
         // A word of one or two letters gives nothing away, but would blacken every message.
         parts.into_iter().flatten().filter(|part| part.len() > 2).map(str::to_owned).collect()
     }

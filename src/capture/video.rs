@@ -264,7 +264,7 @@ fn opened(capture: opencv::Result<VideoCapture>, name: &str) -> Result<Option<Vi
 }
 
 /// OpenCV only says that a stream did not open: a plain connection tells more.
-fn diagnose(url: &StreamUrl) -> CaptureError {
+pub(super) fn diagnose(url: &StreamUrl) -> CaptureError {
     let failed = |why: String| CaptureError::Stream { url: url.to_string(), why };
     let (host, port) = url.endpoint();
     let address = (host.as_str(), port).to_socket_addrs().map(|mut found| found.next());
