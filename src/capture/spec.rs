@@ -249,7 +249,7 @@ impl SourceSpec {
             Self::Image(path) => Ok(Box::new(stills::Still::open(path, self.name())?)),
             #[cfg(feature = "opencv")]
             _ => Ok(match super::video::open(self, options)? {
-                super::video::Opened::Recorded(source) => Box::new(source),
+                super::video::Opened::Recorded(source) => source,
                 super::video::Opened::Live(source) => Box::new(source),
             }),
             #[cfg(not(feature = "opencv"))]

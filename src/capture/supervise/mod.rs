@@ -43,7 +43,7 @@ const STEADY: Duration = Duration::from_secs(5);
 
 /// How often a source that is gone is looked for between two attempts. A look is one packet; an attempt costs camera and
 /// machine much more.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Opens a source.
 pub trait Opener: Send {
@@ -143,7 +143,7 @@ enum Phase {
         connection: Box<dyn Connection>,
         deadline: Duration,
     },
-    Streaming(Stream),
+    Streaming(Box<Stream>),
     Over,
 }
 
@@ -232,12 +232,12 @@ impl Supervisor {
         let now = self.clock.now();
         match connection.next(deadline.saturating_sub(now)) {
             Next::Opened(info) => {
-                self.phase = Phase::Streaming(Stream {
+                self.phase = Phase::Streaming(Box::new(Stream {
                     connection,
                     info: Arc::new(SourceInfo { name: self.name.to_string(), ..info }),
                     health: Health::new(self.settings.frozen_after),
                     live: None,
-                });
+                }));
             }
             Next::Failed(error) => self.end(connection, error),
             Next::Nothing => self.end(connection, self.silent(self.settings.open_timeout, false)),
@@ -248,7 +248,7 @@ impl Supervisor {
         }
     }
 
-    fn stream(&mut self, mut stream: Stream) {
+    fn stream(&mut self, mut stream: Box<Stream>) {
         let recorded = stream.info.policy == Policy::Recorded;
         let is_live = stream.live.is_some();
         // Counts from now: the frame before may have waited long to be taken, which is not the source's fault.
