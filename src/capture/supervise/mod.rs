@@ -224,7 +224,10 @@ impl Supervisor {
             Ok(connection) => {
                 self.phase = Phase::Opening { connection, deadline: now + self.settings.open_timeout };
             }
-            Err(error) => self.fail(error),
+            Err(error) => {
+                let nobody_there = matches!(error, CaptureError::Camera { .. } | CaptureError::Stream { .. });
+                self.fail(error, nobody_there);
+            }
         }
     }
 
@@ -359,10 +362,10 @@ impl Supervisor {
     /// Gives a connection up. That kills its process, before anything else is tried.
     fn end(&mut self, connection: Box<dyn Connection>, error: CaptureError) {
         drop(connection);
-        self.fail(error);
+        self.fail(error, false);
     }
 
-    fn fail(&mut self, error: CaptureError) {
+    fn fail(&mut self, error: CaptureError, absent: bool) {
         if self.shutdown.is_requested() {
             // What breaks while the user waits for the end is no news.
             tracing::debug!("{error}");
@@ -384,7 +387,7 @@ impl Supervisor {
             tracing::warn!("{}: disconnected, to be tried again until it answers: {reason}", self.name);
             self.logged = Some(reason.clone());
         }
-        self.phase = Phase::Waiting { until: now + wait, absent: false };
+        self.phase = Phase::Waiting { until: now + wait, absent };
         self.announce(SourceState::Disconnected {
             reason,
             attempts: self.failures,
