@@ -80,6 +80,7 @@ impl StreamUrl {
         (host.to_owned(), self.parsed.port().unwrap_or(default))
     }
 
+    #[cfg_attr(not(feature = "opencv"), allow(dead_code, reason = "without OpenCV nothing decodes"))]
     /// What of it nobody else may see: user and password, and the query.
     pub(super) fn secrets(&self) -> Vec<String> {
         let parts = [self.parsed.password(), Some(self.parsed.username()), self.parsed.query()];
