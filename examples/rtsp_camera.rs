@@ -210,18 +210,28 @@ fn camera(clips: &Arc<Clips>, order: Order) -> RTSPMediaFactory {
             return;
         };
         let clips = Arc::clone(&clips);
+        let source = source.downgrade();
         let (mut began, mut sent) = (Instant::now(), 0);
-        glib::timeout_add(TICK, move || match send_due(&source, &clips, order, &mut began, &mut sent) {
-            ControlFlow::Continue(()) => glib::ControlFlow::Continue,
-            ControlFlow::Break(()) => glib::ControlFlow::Break,
+        // Ends when the last viewer has gone, and the source with it.
+        glib::timeout_add(TICK, move || match source.upgrade() {
+            Some(source) => match send_due(&source, &clips, order, &mut began, &mut sent) {
+                ControlFlow::Continue(()) => glib::ControlFlow::Continue,
+                ControlFlow::Break(()) => glib::ControlFlow::Break,
+            },
+            None => glib::ControlFlow::Break,
         });
     });
     factory
 }
 
-/// Sends what is due; ends when the last viewer has gone.
+/// Sends what is due; ends when nobody takes it any more.
 fn send_due(source: &AppSrc, clips: &Clips, order: Order, began: &mut Instant, sent: &mut usize) -> ControlFlow<()> {
     let interval = clips.sound.interval;
+    if source.current_state() != gstreamer::State::Playing {
+        // Nobody watches yet, and there is no clock to give times.
+        *began = Instant::now() - interval * (*sent as u32);
+        return ControlFlow::Continue(());
+    }
     // A camera that was stopped goes on with the present, not with what it missed.
     if began.elapsed() > interval * (*sent as u32) + Duration::from_secs(1) {
         *began = Instant::now() - interval * (*sent as u32);

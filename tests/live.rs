@@ -189,25 +189,15 @@ fn a_server_that_is_connected_but_silent() {
 #[test]
 fn connections_that_are_cut_or_scrambled() {
     let camera = Camera::start(0, &[]);
-    // In the middle of a frame; in the middle of the conversation before it; bytes flipped, lengths and headers among them.
-    let faults = [Fault::CutAfter(60_000), Fault::CutAfter(300), Fault::FlipFrom(30_000, 1009)];
+    // Amid the conversation before the first frame, which the client may mend by itself; in the middle of a frame; bytes
+    // flipped, headers and lengths among them.
+    let faults = [Fault::CutAfter(300), Fault::CutAfter(500_000), Fault::FlipFrom(30_000, 1009)];
     let port = proxy(camera.port, &faults);
     let mut door = watch(&url(port, "camera"), impatient());
     door.frames(3);
-    // The second fault does not even let it open.
     door.disconnected();
-    door.disconnected();
-    door.frames(1);
-    let scrambled = |states: &[SourceState]| states.iter().filter(|state| state.name() == "disconnected").count() >= 3;
-    // A scrambled stream may be decoded for a while, but not for ever.
-    let deadline = Instant::now() + LIMIT;
-    while !scrambled(&door.states) && Instant::now() < deadline {
-        door.frames(1);
-        if door.states.len() > 8 {
-            break;
-        }
-    }
-    door.frames(30);
+    // Some of it can still be decoded; if nothing could, the fourth connection is sound.
+    door.frames(40);
     door.end();
 }
 

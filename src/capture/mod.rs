@@ -3,7 +3,7 @@
 //! [`SourceSpec::parse`] turns one argument into one or more specs, [`SourceSpec::open`] turns a
 //! spec into a [`Source`], and [`Source::read`] is then called from one thread until it says end
 //! or error. Videos, cameras and network streams go through OpenCV's `VideoCapture` (`video`);
-//! `recorded` and `live` make sources of it. Where OpenCV gets rotation (`video`) or timestamps
+//! `recorded` and `live` make sources of it, except for RTSP cameras, which go through GStreamer (`rtsp`). Where OpenCV gets rotation (`video`) or timestamps
 //! (`timeline`) wrong, they are put right, and a file that was cut short, which OpenCV does not
 //! notice, is found by what its own container declares (`container`). Pictures go through the
 //! `image` crate (`stills`) and need no OpenCV.
@@ -20,6 +20,8 @@ mod live;
 pub(crate) mod packets;
 #[cfg(feature = "opencv")]
 mod recorded;
+#[cfg(all(feature = "opencv", feature = "gstreamer"))]
+mod rtsp;
 mod spec;
 pub mod stills;
 pub mod supervise;

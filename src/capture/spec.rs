@@ -80,11 +80,10 @@ impl StreamUrl {
         (host.to_owned(), self.parsed.port().unwrap_or(default))
     }
 
-    /// What of it nobody else may see: the address, user and password, and the query.
+    #[cfg_attr(not(feature = "opencv"), allow(dead_code, reason = "without OpenCV nothing decodes"))]
+    /// What of it nobody else may see: user and password, and the query.
     pub(super) fn secrets(&self) -> Vec<String> {
-        let password = self.parsed.password();
-        let user = Some(self.parsed.username());
-        let parts = [Some(self.secret()), password, user, self.parsed.query()];
+        let parts = [self.parsed.password(), Some(self.parsed.username()), self.parsed.query()];
         // A word of one or two letters gives nothing away, but would blacken every message.
         parts.into_iter().flatten().filter(|part| part.len() > 2).map(str::to_owned).collect()
     }
@@ -251,7 +250,7 @@ impl SourceSpec {
             Self::Image(path) => Ok(Box::new(stills::Still::open(path, self.name())?)),
             #[cfg(feature = "opencv")]
             _ => Ok(match super::video::open(self, options)? {
-                super::video::Opened::Recorded(source) => Box::new(source),
+                super::video::Opened::Recorded(source) => source,
                 super::video::Opened::Live(source) => Box::new(source),
             }),
             #[cfg(not(feature = "opencv"))]

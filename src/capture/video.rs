@@ -37,7 +37,7 @@ const DIAGNOSIS_TIMEOUT: Duration = Duration::from_secs(2);
 /// What opening led to.
 pub(super) enum Opened {
     /// A video with an end.
-    Recorded(Recorded),
+    Recorded(Box<Recorded>),
     /// A source without one.
     Live(Live),
 }
@@ -54,7 +54,7 @@ pub(super) fn open(spec: &SourceSpec, options: &OpenOptions) -> Result<Opened, C
             let (decoder, structure) = open_file(path, name)?;
             let shown = path.display().to_string();
             let recorded = Recorded::start(decoder, structure, Some(path.clone()), shown, Duration::MAX)?;
-            Ok(Opened::Recorded(recorded))
+            Ok(Opened::Recorded(Box::new(recorded)))
         }
         SourceSpec::Camera(camera) => Ok(Opened::Live(Live::new(open_camera(camera, name)?, CAMERA_PATIENCE))),
         SourceSpec::Stream(url) => {
@@ -62,7 +62,7 @@ pub(super) fn open(spec: &SourceSpec, options: &OpenOptions) -> Result<Opened, C
             if url.scheme().starts_with("http") && decoder.info(Policy::Live).frame_count.is_some() {
                 let (structure, shown) = (Structure::default(), url.to_string());
                 let recorded = Recorded::start(decoder, structure, None, shown, options.read_timeout)?;
-                return Ok(Opened::Recorded(recorded));
+                return Ok(Opened::Recorded(Box::new(recorded)));
             }
             Ok(Opened::Live(Live::new(decoder, options.read_timeout)))
         }
@@ -264,7 +264,7 @@ fn opened(capture: opencv::Result<VideoCapture>, name: &str) -> Result<Option<Vi
 }
 
 /// OpenCV only says that a stream did not open: a plain connection tells more.
-fn diagnose(url: &StreamUrl) -> CaptureError {
+pub(super) fn diagnose(url: &StreamUrl) -> CaptureError {
     let failed = |why: String| CaptureError::Stream { url: url.to_string(), why };
     let (host, port) = url.endpoint();
     let address = (host.as_str(), port).to_socket_addrs().map(|mut found| found.next());

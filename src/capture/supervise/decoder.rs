@@ -8,6 +8,8 @@ use std::fs::File;
 use std::io::{BufRead, Read};
 use std::os::fd::AsFd;
 use std::sync::Arc;
+#[cfg(feature = "gstreamer")]
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -21,6 +23,8 @@ use super::wire::{Failure, FrameHeader, Report, Request, write_report};
 use crate::capture::live::Live;
 use crate::capture::video::{self, Opened};
 use crate::capture::{CaptureError, OpenOptions, Source, SourceSpec};
+#[cfg(feature = "gstreamer")]
+use crate::capture::{Policy, SourceInfo, rtsp};
 
 /// OpenCV's own time-outs only come to bear where those of the supervisor should have.
 const MARGIN: Duration = Duration::from_secs(5);
@@ -84,7 +88,8 @@ fn private_stdout() -> Result<File, DecoderError> {
     Ok(own.into())
 }
 
-/// The writing thread, from the side of the reading one.
+/// The writing thread, from the side of those that read.
+#[derive(Clone)]
 struct Output {
     to_writer: Sender<(Report, Option<RgbImage>)>,
     /// Whether the writer has nothing to do.
@@ -129,6 +134,18 @@ impl Output {
 }
 
 fn decode(spec: &SourceSpec, request: &Request, output: &Output) -> Result<(), CaptureError> {
+    #[cfg(feature = "gstreamer")]
+    if let SourceSpec::Stream(url) = spec
+        && url.scheme().starts_with("rtsp")
+    {
+        let camera = Arc::new(Camera {
+            output: output.clone(),
+            every_frame: request.every_frame,
+            skipped: AtomicU64::new(0),
+            name: spec.name(),
+        });
+        return Err(rtsp::play(url, request.rtsp_transport, camera));
+    }
     let options = OpenOptions {
         open_timeout: request.open_timeout.saturating_add(MARGIN),
         read_timeout: request.progress_timeout.saturating_add(MARGIN),
@@ -153,6 +170,49 @@ fn decode(spec: &SourceSpec, request: &Request, output: &Output) -> Result<(), C
             output.send(Report::Opened(source.info().clone()));
             pass_on(&mut source, request, output)
         }
+    }
+}
+
+/// Passes on what an RTSP camera sends.
+#[cfg(feature = "gstreamer")]
+struct Camera {
+    name: String,
+    output: Output,
+    every_frame: bool,
+    skipped: AtomicU64,
+}
+
+#[cfg(feature = "gstreamer")]
+impl rtsp::Listener for Camera {
+    fn opened(&self) {
+        self.output.send(Report::Opened(SourceInfo {
+            name: self.name.clone(),
+            // Known with the first frame.
+            width: 0,
+            height: 0,
+            frame_count: None,
+            frame_rate: None,
+            policy: Policy::Live,
+        }));
+    }
+
+    fn wants_frame(&self) -> bool {
+        let wanted = self.every_frame || self.output.is_idle();
+        self.skipped.fetch_add(u64::from(!wanted), Ordering::Relaxed);
+        wanted
+    }
+
+    fn frame(&self, frame: rtsp::RtspFrame) {
+        let delay = u64::try_from(frame.delay.as_nanos()).unwrap_or(0);
+        let header = FrameHeader {
+            width: frame.image.width(),
+            height: frame.image.height(),
+            captured_nanos: monotonic_nanos().saturating_sub(delay),
+            decode_time: frame.delay,
+            stream_time: frame.stream_time,
+            skipped: self.skipped.swap(0, Ordering::Relaxed),
+        };
+        self.output.send_frame(header, frame.image);
     }
 }
 

@@ -140,7 +140,7 @@ mod tests {
     const STEP: Duration = Duration::from_millis(100);
 
     fn textured(seed: u32) -> RgbImage {
-        RgbImage::from_fn(320, 240, |x, y| Rgb([(x * 7 + y * 13 + seed) as u8, (x ^ y) as u8, (seed * 31) as u8]))
+        RgbImage::from_fn(96, 72, |x, y| Rgb([(x * 7 + y * 13 + seed) as u8, (x ^ y) as u8, (seed * 31) as u8]))
     }
 
     fn watch(frames: usize, mut frame: impl FnMut(usize) -> (RgbImage, Option<Duration>)) -> Vec<SourceState> {
@@ -179,10 +179,10 @@ mod tests {
     #[test]
     fn a_covered_lens_is_uniform_whatever_its_noise_and_clock() {
         let covered = |index: u32| {
-            RgbImage::from_fn(320, 240, |x, y| {
+            RgbImage::from_fn(128, 96, |x, y| {
                 let noise = ((x * 31 + y * 17 + index * 7) % 9) as u8;
                 // Two of a hundred pixels belong to a clock painted over the picture.
-                if y < 12 && x < 128 { Rgb([255; 3]) } else { Rgb([8 + noise, 8 + noise, 10]) }
+                if y < 5 && x < 51 { Rgb([255; 3]) } else { Rgb([8 + noise, 8 + noise, 10]) }
             })
         };
         let states = watch(60, |index| (if index < 40 { covered(index as u32) } else { textured(index as u32) }, None));
@@ -195,11 +195,12 @@ mod tests {
 
     #[test]
     fn a_dark_scene_with_a_lit_window_is_no_uniform_picture() {
-        let scene = |index: u32| {
-            RgbImage::from_fn(320, 240, |x, y| {
-                if x < 100 && y < 60 { Rgb([200, 180, (y + index) as u8]) } else { Rgb([10; 3]) }
-            })
-        };
+        let scene =
+            |index: u32| {
+                RgbImage::from_fn(128, 96, |x, y| {
+                    if x < 40 && y < 24 { Rgb([200, 180, (y + index) as u8]) } else { Rgb([10; 3]) }
+                })
+            };
         assert!(watch(60, |index| (scene(index as u32), None)).iter().all(|state| *state == SourceState::Live));
     }
 

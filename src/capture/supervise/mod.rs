@@ -3,7 +3,8 @@
 //! A camera or stream is decoded by a process of its own (`decoder`, started by [`process`]), because nothing else
 //! can be relied on: OpenCV's time-outs do not cover every wait, a V4L2 driver may hang, and a decoder that meets broken
 //! packets may crash. Whatever happens there, the supervisor here notices that nothing comes, kills the process, and tries
-//! again after a wait ([`backoff`]), for ever unless told otherwise. Frames come through a pipe ([`wire`]), the newest only.
+//! again after a wait ([`backoff`]), or as soon as a host that was gone accepts connections again, for ever unless told
+//! otherwise. Frames come through a pipe ([`wire`]), the newest only.
 //! [`health`] tells pictures and timestamps that are not what they seem, [`SourceState`] is what others get to know.
 //!
 //! [`Supervisor`] decides, and does nothing else: time ([`Clock`]) and the opening of a source ([`Opener`]) are given to it,
@@ -40,6 +41,10 @@ pub use state::SourceState;
 /// A source that has been live for so long is tried again at once when it fails, not after the wait of its last outage.
 const STEADY: Duration = Duration::from_secs(5);
 
+/// How often a source that is gone is looked for between two attempts. A look is one packet; an attempt costs camera and
+/// machine much more.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// Opens a source.
 pub trait Opener: Send {
     /// Begins to open; does not wait for the source. `attempt` counts from 1 since the source was last live.
@@ -48,6 +53,9 @@ pub trait Opener: Send {
     ///
     /// When it is clear at once that there is nothing to open.
     fn open(&mut self, attempt: u64) -> Result<Box<dyn Connection>, CaptureError>;
+
+    /// Looks, without waiting for more than a second, whether there is anything to open; `None` if that takes an attempt.
+    fn is_there(&mut self) -> Option<bool>;
 }
 
 /// A source being opened or open. Dropped, it leaves nothing behind.
@@ -126,9 +134,16 @@ pub struct Supervisor {
 }
 
 enum Phase {
-    Waiting { until: Duration },
-    Opening { connection: Box<dyn Connection>, deadline: Duration },
-    Streaming(Stream),
+    Waiting {
+        until: Duration,
+        /// Whether nobody was there when it was looked last.
+        absent: bool,
+    },
+    Opening {
+        connection: Box<dyn Connection>,
+        deadline: Duration,
+    },
+    Streaming(Box<Stream>),
     Over,
 }
 
@@ -154,7 +169,7 @@ impl Supervisor {
             name: name.into(),
             settings,
             opener,
-            phase: Phase::Waiting { until: clock.now() },
+            phase: Phase::Waiting { until: clock.now(), absent: false },
             clock,
             shutdown: shutdown.clone(),
             backoff: Backoff::new(seed),
@@ -181,7 +196,7 @@ impl Supervisor {
                 self.phase = Phase::Over;
             }
             match std::mem::replace(&mut self.phase, Phase::Over) {
-                Phase::Waiting { until } => self.wait(until),
+                Phase::Waiting { until, absent } => self.wait(until, absent),
                 Phase::Opening { connection, deadline } => self.finish_opening(connection, deadline),
                 Phase::Streaming(stream) => self.stream(stream),
                 Phase::Over => return Ok(LiveEvent::Ended),
@@ -189,11 +204,17 @@ impl Supervisor {
         }
     }
 
-    fn wait(&mut self, until: Duration) {
+    fn wait(&mut self, until: Duration, was_absent: bool) {
         let now = self.clock.now();
         if now < until {
-            self.clock.sleep(until - now);
-            self.phase = Phase::Waiting { until };
+            self.clock.sleep((until - now).min(LOOK_EVERY));
+            let there = self.opener.is_there();
+            let came_back = was_absent && there == Some(true);
+            if came_back {
+                // Whatever the waits have grown to was for its absence.
+                self.backoff.reset();
+            }
+            self.phase = Phase::Waiting { until: if came_back { now } else { until }, absent: there == Some(false) };
             return;
         }
         let attempt = self.failures + 1;
@@ -203,7 +224,10 @@ impl Supervisor {
             Ok(connection) => {
                 self.phase = Phase::Opening { connection, deadline: now + self.settings.open_timeout };
             }
-            Err(error) => self.fail(error),
+            Err(error) => {
+                let nobody_there = matches!(error, CaptureError::Camera { .. } | CaptureError::Stream { .. });
+                self.fail(error, nobody_there);
+            }
         }
     }
 
@@ -211,12 +235,12 @@ impl Supervisor {
         let now = self.clock.now();
         match connection.next(deadline.saturating_sub(now)) {
             Next::Opened(info) => {
-                self.phase = Phase::Streaming(Stream {
+                self.phase = Phase::Streaming(Box::new(Stream {
                     connection,
                     info: Arc::new(SourceInfo { name: self.name.to_string(), ..info }),
                     health: Health::new(self.settings.frozen_after),
                     live: None,
-                });
+                }));
             }
             Next::Failed(error) => self.end(connection, error),
             Next::Nothing => self.end(connection, self.silent(self.settings.open_timeout, false)),
@@ -227,7 +251,7 @@ impl Supervisor {
         }
     }
 
-    fn stream(&mut self, mut stream: Stream) {
+    fn stream(&mut self, mut stream: Box<Stream>) {
         let recorded = stream.info.policy == Policy::Recorded;
         let is_live = stream.live.is_some();
         // Counts from now: the frame before may have waited long to be taken, which is not the source's fault.
@@ -338,10 +362,10 @@ impl Supervisor {
     /// Gives a connection up. That kills its process, before anything else is tried.
     fn end(&mut self, connection: Box<dyn Connection>, error: CaptureError) {
         drop(connection);
-        self.fail(error);
+        self.fail(error, false);
     }
 
-    fn fail(&mut self, error: CaptureError) {
+    fn fail(&mut self, error: CaptureError, absent: bool) {
         if self.shutdown.is_requested() {
             // What breaks while the user waits for the end is no news.
             tracing::debug!("{error}");
@@ -363,7 +387,7 @@ impl Supervisor {
             tracing::warn!("{}: disconnected, to be tried again until it answers: {reason}", self.name);
             self.logged = Some(reason.clone());
         }
-        self.phase = Phase::Waiting { until: now + wait };
+        self.phase = Phase::Waiting { until: now + wait, absent };
         self.announce(SourceState::Disconnected {
             reason,
             attempts: self.failures,

@@ -32,7 +32,7 @@ const POLL: Duration = Duration::from_millis(100);
 /// How long a killed process may take to go. One that hangs in a driver takes as long as the driver does.
 const REAP_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest time to find out whether a host accepts connections.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Starts a process for each attempt.
 pub struct ProcessOpener {
@@ -79,25 +79,22 @@ impl ProcessOpener {
         Ok(process)
     }
 
-    /// What can be known without a process, and without waiting for long: that nobody is there. Keeps the attempts of a
-    /// dead source cheap; an unknown host name is left to the process, because looking it up may take long.
-    fn probe(&self) -> Result<(), CaptureError> {
+    /// What can be known without a process, and without waiting for long: whether somebody is there at all. `None` for a
+    /// host name, because looking it up may take long.
+    fn look(&self) -> Option<Result<(), CaptureError>> {
         match &self.spec {
-            SourceSpec::Camera(camera) if std::fs::symlink_metadata(camera.device()).is_err() => {
-                Err(CaptureError::no_such_camera(&camera.device()))
+            SourceSpec::Camera(camera) => {
+                let device = camera.device();
+                let found = std::fs::symlink_metadata(&device);
+                Some(found.map(drop).map_err(|_| CaptureError::no_such_camera(&device)))
             }
             SourceSpec::Stream(url) => {
                 let (host, port) = url.endpoint();
-                let Ok(host) = host.parse::<IpAddr>() else { return Ok(()) };
-                match TcpStream::connect_timeout(
-                    &SocketAddr::new(host, port),
-                    PROBE_TIMEOUT.min(self.settings.open_timeout),
-                ) {
-                    Ok(_) => Ok(()),
-                    Err(error) => Err(CaptureError::unreachable(url, &error)),
-                }
+                let address = SocketAddr::new(host.parse::<IpAddr>().ok()?, port);
+                let connected = TcpStream::connect_timeout(&address, LOOK_TIMEOUT);
+                Some(connected.map(drop).map_err(|error| CaptureError::unreachable(url, &error)))
             }
-            _ => Ok(()),
+            SourceSpec::VideoFile(_) | SourceSpec::Image(_) => None,
         }
     }
 }
@@ -110,10 +107,17 @@ impl Opener for ProcessOpener {
         if cfg!(not(feature = "opencv")) {
             return Err(CaptureError::NoVideoSupport { name: self.spec.name() });
         }
-        if attempt > 1 {
-            self.probe()?;
+        // The attempts of a dead source cost no process.
+        if attempt > 1
+            && let Some(Err(error)) = self.look()
+        {
+            return Err(error);
         }
         Ok(Box::new(self.start()?))
+    }
+
+    fn is_there(&mut self) -> Option<bool> {
+        self.look().map(|found| found.is_ok())
     }
 }
 

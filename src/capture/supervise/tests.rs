@@ -43,6 +43,8 @@ enum Step {
 
 /// Sources that follow scripts, one after another; when those are used up, there is nobody.
 struct Scripted {
+    /// From when on there is somebody, if that can be seen.
+    there_from: Option<Duration>,
     clock: Simulated,
     scripts: Vec<Script>,
     /// When each attempt was made.
@@ -63,7 +65,7 @@ struct ScriptedConnection {
 impl Opener for Scripted {
     fn open(&mut self, _: u64) -> Result<Box<dyn Connection>, CaptureError> {
         self.attempts.lock().unwrap().push(self.clock.now());
-        if self.scripts.is_empty() {
+        if self.scripts.is_empty() || self.is_there() == Some(false) {
             return Err(CaptureError::Stream { url: "rtsp://cam".into(), why: "nobody there".into() });
         }
         *self.open_connections.lock().unwrap() += 1;
@@ -76,6 +78,10 @@ impl Opener for Scripted {
             current: None,
             open_connections: Arc::clone(&self.open_connections),
         }))
+    }
+
+    fn is_there(&mut self) -> Option<bool> {
+        self.there_from.map(|from| self.clock.now() >= from)
     }
 }
 
@@ -147,10 +153,15 @@ struct Trial {
 }
 
 fn trial(settings: LiveSettings, policy: Policy, scripts: Vec<Script>) -> Trial {
+    trial_from(None, settings, policy, scripts)
+}
+
+fn trial_from(there_from: Option<Duration>, settings: LiveSettings, policy: Policy, scripts: Vec<Script>) -> Trial {
     let clock = Simulated::default();
     let attempts = Arc::default();
     let shutdown = Shutdown::default();
     let opener = Scripted {
+        there_from,
         clock: clock.clone(),
         scripts,
         attempts: Arc::clone(&attempts),
@@ -243,6 +254,21 @@ fn a_source_that_was_steady_is_tried_again_soon_and_one_that_flaps_is_not() {
     let connected = SECOND + FRAME * 202;
     assert!(gaps(&trial).iter().all(|gap| *gap <= connected + SHORTEST), "{:?}", gaps(&trial));
     assert!(gaps(&flaps)[10] >= LONGEST / 2, "{:?}", gaps(&flaps));
+}
+
+#[test]
+fn a_source_that_can_be_seen_to_come_back_is_not_kept_waiting() {
+    // After an hour the waits have long been half a minute.
+    for tenths in 0..300 {
+        let back = SECOND * 3600 + SECOND * tenths / 10;
+        let script = vec![(FRAME, Step::Open), (FRAME, Step::Frames(10, FRAME))];
+        let mut trial = trial_from(Some(back), LiveSettings::default(), Policy::Live, vec![script]);
+        while !matches!(trial.supervisor.next_event().unwrap(), LiveEvent::Frame { .. }) {}
+        let took = trial.clock.now() - back;
+        assert!(took <= LOOK_EVERY + FRAME * 2, "{took:?}");
+        let attempts = trial.attempts.lock().unwrap().len();
+        assert!((120..260).contains(&attempts), "it is looked for often, but not tried: {attempts} attempts");
+    }
 }
 
 #[test]

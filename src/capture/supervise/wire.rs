@@ -4,6 +4,8 @@
 //! end is the end of the decoder. The decoder answers on standard output with [`Report`]s: length of the JSON text (32
 //! bits, little endian), the text, and after [`Report::Frame`] the pixels.
 
+#![cfg_attr(not(feature = "opencv"), allow(dead_code, reason = "without OpenCV nothing decodes"))]
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
