@@ -3,6 +3,7 @@
 pub mod evaluate;
 pub mod explain;
 pub mod scan;
+pub mod serve;
 
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
@@ -72,6 +73,8 @@ pub struct RunConfig {
     pub save: Option<SaveTarget>,
     /// Where events go; `-` is standard output.
     pub events: Option<PathBuf>,
+    /// Pages and streams that others look at.
+    pub live: serve::LiveOutputs,
     /// Whether a window is opened.
     pub show: bool,
 }
@@ -97,7 +100,9 @@ impl RunConfig {
                 return Err(UsageError("--save and --events name the same file; give each its own".to_owned()).into());
             }
         }
-        let show = wants_window(&args.output)?;
+        let token = std::env::var(serve::TOKEN_VARIABLE).ok();
+        let live = serve::LiveOutputs::new(&args.live, token.as_deref())?;
+        let show = wants_window(&args.output, live.is_some())?;
         let view = view(args)?;
         Ok(Self {
             run: RunSettings {
@@ -122,6 +127,7 @@ impl RunConfig {
             view,
             save,
             events: args.output.events.clone(),
+            live,
             show,
         })
     }
@@ -181,10 +187,10 @@ pub fn available_threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-fn wants_window(output: &OutputArgs) -> Result<bool, UsageError> {
+fn wants_window(output: &OutputArgs, is_live: bool) -> Result<bool, UsageError> {
     let possible = cfg!(feature = "opencv");
     if !output.show {
-        let no_other_output = output.save.is_none() && output.events.is_none();
+        let no_other_output = output.save.is_none() && output.events.is_none() && !is_live;
         return Ok(possible && no_other_output && !output.headless && display::check().is_ok());
     }
     if !possible {

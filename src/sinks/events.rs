@@ -102,7 +102,7 @@ fn write_line(file: &mut File, line: &[u8]) -> std::io::Result<()> {
 
 /// One line.
 #[derive(Serialize)]
-struct Event<'a> {
+pub(super) struct Event<'a> {
     source: &'a str,
     frame: u64,
     pts_ms: f64,
@@ -173,7 +173,7 @@ impl<'a> BoxEvent<'a> {
 }
 
 impl<'a> Event<'a> {
-    fn new(finding: &'a Finding) -> Self {
+    pub(super) fn new(finding: &'a Finding) -> Self {
         let Finding { frame, analysis, classes, .. } = finding;
         let boxes = analysis.boxes.iter().map(|found| BoxEvent::new(found, classes));
         Self {

@@ -2,12 +2,17 @@
 //!
 //! Each sink has a thread of its own (the pipeline sees to that), and all share the same findings.
 
+pub mod access;
 pub mod comparison;
 pub mod events;
 mod finding;
 #[cfg(feature = "gstreamer")]
+pub mod rtsp;
+#[cfg(feature = "gstreamer")]
 pub mod save;
 pub mod scan;
+#[cfg(feature = "serve")]
+pub mod serve;
 #[cfg(feature = "gstreamer")]
 pub mod video;
 #[cfg(feature = "opencv")]
@@ -54,6 +59,14 @@ pub enum SinkError {
         /// What went wrong.
         reason: std::io::Error,
     },
+    /// The HTTP server.
+    #[cfg(feature = "serve")]
+    #[error(transparent)]
+    Serve(#[from] serve::ServeError),
+    /// The RTSP server.
+    #[cfg(feature = "gstreamer")]
+    #[error(transparent)]
+    Rtsp(#[from] rtsp::RtspError),
     /// The window.
     #[error("the window failed: {0}; run with --headless or --save")]
     Window(String),
@@ -65,6 +78,10 @@ impl SinkError {
         match self {
             #[cfg(feature = "gstreamer")]
             Self::Video(error) => error.ends_all(),
+            #[cfg(feature = "serve")]
+            Self::Serve(_) => true,
+            #[cfg(feature = "gstreamer")]
+            Self::Rtsp(_) => true,
             Self::File { .. } | Self::Window(_) => true,
         }
     }
