@@ -35,7 +35,9 @@ impl FromStr for ListenArg {
     fn from_str(text: &str) -> Result<Self, String> {
         let on_loopback = |port: &str| Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse::<u16>().ok()?)));
         let address = text.parse().ok().or_else(|| on_loopback(text.strip_prefix("localhost:").unwrap_or(text)));
-        address.map(Self).ok_or_else(|| "expected ADDRESS:PORT such as 127.0.0.1:8080 or [::1]:8080, or a port".to_owned())
+        address
+            .map(Self)
+            .ok_or_else(|| "expected ADDRESS:PORT such as 127.0.0.1:8080 or [::1]:8080, or a port".to_owned())
     }
 }
 

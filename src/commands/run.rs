@@ -18,12 +18,12 @@ use crate::model::engine::Engine;
 use crate::pipeline::{self, Observer, Problem, RunSettings};
 use crate::progress::Progress;
 use crate::shutdown::Shutdown;
+use crate::sinks::events::Events;
 #[cfg(feature = "gstreamer")]
 use crate::sinks::rtsp::RtspOut;
 #[cfg(feature = "serve")]
 use crate::sinks::serve::{Serve, ServeLimits, ServeSettings};
 use crate::sinks::{Sink, SinkError};
-use crate::sinks::events::Events;
 use crate::stats::RunStats;
 use crate::threads;
 

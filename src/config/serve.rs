@@ -95,7 +95,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");
         std::fs::write(&file, "fedcba9876543210\n").unwrap();
-        let token = |file, variable| outputs(Some("0.0.0.0:8080"), file, variable).map(|outputs| outputs.token.unwrap());
+        let token =
+            |file, variable| outputs(Some("0.0.0.0:8080"), file, variable).map(|outputs| outputs.token.unwrap());
         assert_eq!(token(None, Some(SECRET)), Ok(Token::new(SECRET).unwrap()));
         assert_eq!(token(Some(&*file), Some(SECRET)), Ok(Token::new("fedcba9876543210").unwrap()));
         std::fs::write(&file, "short").unwrap();

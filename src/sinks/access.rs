@@ -79,7 +79,9 @@ mod tests {
     fn only_this_machine_looks_without_a_token() {
         let token = Token::new("0123456789abcdef").unwrap();
         let allowed = |address: &str| check("--serve", address.parse().unwrap(), None).is_ok();
-        assert!(["127.0.0.1:80", "127.9.9.9:80", "[::1]:80", "[::ffff:127.0.0.1]:80"].map(allowed).iter().all(|ok| *ok));
+        assert!(
+            ["127.0.0.1:80", "127.9.9.9:80", "[::1]:80", "[::ffff:127.0.0.1]:80"].map(allowed).iter().all(|ok| *ok)
+        );
         for address in ["0.0.0.0:80", "[::]:80", "192.168.0.2:80", "[::ffff:192.168.0.2]:80"] {
             assert!(!allowed(address), "{address}");
             assert_eq!(check("--serve", address.parse().unwrap(), Some(&token)), Ok(()));

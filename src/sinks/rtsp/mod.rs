@@ -17,8 +17,8 @@ use gstreamer as gst;
 use gstreamer_rtsp_server::gst_rtsp::RTSPAuthMethod;
 use gstreamer_rtsp_server::prelude::*;
 use gstreamer_rtsp_server::{
-    RTSP_PERM_MEDIA_FACTORY_ACCESS, RTSP_PERM_MEDIA_FACTORY_CONSTRUCT, RTSP_TOKEN_MEDIA_FACTORY_ROLE, RTSPAuth, RTSPClient,
-    RTSPFilterResult, RTSPServer, RTSPToken, gio, glib,
+    RTSP_PERM_MEDIA_FACTORY_ACCESS, RTSP_PERM_MEDIA_FACTORY_CONSTRUCT, RTSP_TOKEN_MEDIA_FACTORY_ROLE, RTSPAuth,
+    RTSPClient, RTSPFilterResult, RTSPServer, RTSPToken, gio, glib,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -67,7 +67,9 @@ impl RtspOut {
     ) -> Result<Self, RtspError> {
         access::check("--rtsp-out", address, token)?;
         check_encoder()?;
-        if let Some(&(name, debian_package)) = ELEMENTS.iter().find(|(name, _)| gst::ElementFactory::find(name).is_none()) {
+        if let Some(&(name, debian_package)) =
+            ELEMENTS.iter().find(|(name, _)| gst::ElementFactory::find(name).is_none())
+        {
             return Err(RtspError::MissingElement { name, debian_package });
         }
         let failed = |reason: String| RtspError::Listen { address, reason };
@@ -79,7 +81,8 @@ impl RtspOut {
         }
         let paths: Vec<String> = names.into_iter().map(|name| path(&name)).collect();
         let mounts: Vec<_> = paths.iter().map(|_| Arc::<Mount>::default()).collect();
-        let points = server.mount_points().ok_or_else(|| failed("GStreamer's server has no mount points".to_owned()))?;
+        let points =
+            server.mount_points().ok_or_else(|| failed("GStreamer's server has no mount points".to_owned()))?;
         for (path, mount) in paths.iter().zip(&mounts) {
             let factory = mount.factory();
             if token.is_some() {
@@ -95,7 +98,8 @@ impl RtspOut {
         limit_clients(&server);
 
         // In place of `attach`, which does not tell what went wrong.
-        let listening = server.create_source(gio::Cancellable::NONE).map_err(|error| failed(error.message().to_owned()))?;
+        let listening =
+            server.create_source(gio::Cancellable::NONE).map_err(|error| failed(error.message().to_owned()))?;
         let port = u16::try_from(server.bound_port()).map_err(|_| failed("it got no port".to_owned()))?;
         let context = glib::MainContext::new();
         listening.attach(Some(&context));

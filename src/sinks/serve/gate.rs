@@ -75,9 +75,8 @@ impl Gate {
         let lines = headers.get_all(COOKIE).into_iter().filter_map(|line| line.to_str().ok());
         let mut cookies = lines.flat_map(|line| line.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
         let expected = fingerprint(self.cookie.as_bytes());
-        cookies.any(|(name, value)| {
-            name == self.cookie_name && bool::from(fingerprint(value.as_bytes()).ct_eq(&expected))
-        })
+        cookies
+            .any(|(name, value)| name == self.cookie_name && bool::from(fingerprint(value.as_bytes()).ct_eq(&expected)))
     }
 }
 

@@ -1,5 +1,6 @@
 //! `/metrics`: the figures of the run for Prometheus, in the OpenMetrics text format, read when they are asked for.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry;
@@ -18,6 +19,7 @@ use super::hub::Hub;
 use super::process::ProcessFigures;
 use super::routes::refusal;
 use super::status::delivering;
+use crate::stats::{RunSnapshot, SourceSnapshot};
 
 const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const NO_EXEMPLAR: Option<&Exemplar<NoLabelSet, f64>> = None;
@@ -38,115 +40,147 @@ struct Figures(Arc<Hub>);
 
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        let hub = &self.0;
-        let stats = hub.stats.snapshot();
         let mut families = Families(&mut encoder);
-
-        families.counters("maskwatch_frames", "Frames analysed", || {
-            stats.sources.iter().map(|source| (vec![("source", source.source.as_str())], source.frames))
-        })?;
-        families.counters("maskwatch_frames_by_label", "Frames analysed, by what was seen in them", || {
-            stats.sources.iter().flat_map(|source| by("label", &source.source, &source.labels))
-        })?;
-        families.counters("maskwatch_frames_dropped", "Frames that a stage did not take", || {
-            stats.sources.iter().flat_map(|source| by("stage", &source.source, &source.dropped))
-        })?;
-        families.counters("maskwatch_reconnects", "Times that a source was opened again", || {
-            stats.sources.iter().map(|source| (vec![("source", source.source.as_str())], source.reconnects))
-        })?;
-        families.gauges("maskwatch_source_state", "What a source does at the moment; the state is the label", || {
-            let labels = |name, state| vec![("source", name), ("state", state)];
-            stats.sources.iter().map(move |source| (labels(source.source.as_str(), source.state.as_str()), 1.0))
-        })?;
-        families.gauges("maskwatch_source_delivering", "Whether a source has delivered a frame lately", || {
-            let names = hub.sources.iter().map(|source| vec![("source", source.name.as_str())]);
-            names.zip(delivering(hub).map(|delivers| f64::from(u8::from(delivers))))
-        })?;
-        families.gauges("maskwatch_faces", "Faces in sight, by label", || {
-            let faces = stats.sources.iter().flat_map(|source| by("label", &source.source, &source.faces));
-            faces.map(|(labels, count)| (labels, count as f64))
-        })?;
-        let latency = "From the capture of a frame to the end of its writing, by sink, over the whole run";
-        families.gauges("maskwatch_latency_seconds", latency, || {
-            stats.sources.iter().flat_map(|source| {
-                source.latency_ms.iter().flat_map(|(sink, latency)| {
-                    [("0.5", latency.p50), ("0.95", latency.p95), ("0.99", latency.p99), ("1", latency.max)].map(
-                        |(quantile, millis)| {
-                            let labels =
-                                vec![("source", source.source.as_str()), ("sink", sink.as_str()), ("quantile", quantile)];
-                            (labels, millis / 1e3)
-                        },
-                    )
-                })
-            })
-        })?;
-
-        families.gauges("maskwatch_viewers", "Streams of pictures under way", || {
-            hub.sources.iter().map(|source| (vec![("source", source.name.as_str())], source.viewers() as f64))
-        })?;
-        families.counters("maskwatch_pictures_encoded", "Pictures encoded for viewers", || {
-            hub.sources.iter().map(|source| (vec![("source", source.name.as_str())], source.encodings()))
-        })?;
-        families.counters("maskwatch_events_lost", "Events that slow clients have lost", || {
-            [(Vec::new(), hub.events_lost())]
-        })?;
-
-        families.gauges("maskwatch_uptime_seconds", "Since the run began", || [(Vec::new(), stats.elapsed_s)])?;
-        let Some(process) = ProcessFigures::read() else { return Ok(()) };
-        families.float_counter("process_cpu_seconds", "Processor time of the process", process.cpu_seconds)?;
-        for (name, help, value) in [
-            ("process_resident_memory_bytes", "Memory of the process", process.resident_bytes),
-            ("process_open_fds", "Open file descriptors", process.open_files),
-            ("process_threads", "Threads of the process", process.threads),
-        ] {
-            families.gauges(name, help, || [(Vec::new(), value as f64)])?;
-        }
-        Ok(())
+        of_the_run(&self.0, &mut families)?;
+        of_the_server(&self.0, &mut families)?;
+        of_the_process(&mut families)
     }
 }
 
-type Labels<'a> = Vec<(&'a str, &'a str)>;
-
-/// The counts of a source, by a further label.
-fn by<'a>(
-    key: &'a str,
-    source: &'a str,
-    counts: &'a std::collections::BTreeMap<String, u64>,
-) -> impl Iterator<Item = (Labels<'a>, u64)> {
-    counts.iter().map(move |(value, count)| (vec![("source", source), (key, value.as_str())], *count))
+fn of_the_run(hub: &Hub, families: &mut Families) -> fmt::Result {
+    let RunSnapshot { elapsed_s, sources } = hub.stats.snapshot();
+    let each = || sources.iter().map(|source| (labels([("source", &source.source)]), source));
+    families.counters("maskwatch_frames", "Frames analysed", each().map(|(labels, source)| (labels, source.frames)))?;
+    families.counters(
+        "maskwatch_frames_by_label",
+        "Frames analysed, by what was seen in them",
+        sources.iter().flat_map(|source| by("label", source, &source.labels)),
+    )?;
+    families.counters(
+        "maskwatch_frames_dropped",
+        "Frames that a stage did not take",
+        sources.iter().flat_map(|source| by("stage", source, &source.dropped)),
+    )?;
+    families.counters(
+        "maskwatch_reconnects",
+        "Times that a source was opened again",
+        each().map(|(labels, source)| (labels, source.reconnects)),
+    )?;
+    families.gauges(
+        "maskwatch_source_state",
+        "What a source does at the moment; the state is the label",
+        sources.iter().map(|source| (labels([("source", &source.source), ("state", &source.state)]), 1.0)),
+    )?;
+    families.gauges(
+        "maskwatch_source_delivering",
+        "Whether a source has delivered a frame lately",
+        each().zip(delivering(hub)).map(|((labels, _), delivers)| (labels, f64::from(u8::from(delivers)))),
+    )?;
+    families.gauges(
+        "maskwatch_faces",
+        "Faces in sight, by label",
+        sources
+            .iter()
+            .flat_map(|source| by("label", source, &source.faces))
+            .map(|(labels, count)| (labels, count as f64)),
+    )?;
+    families.gauges(
+        "maskwatch_latency_seconds",
+        "From the capture of a frame to the end of its writing, by sink, over the whole run",
+        sources.iter().flat_map(latencies),
+    )?;
+    families.gauges("maskwatch_uptime_seconds", "Since the run began", [(Vec::new(), elapsed_s)])
 }
 
+fn of_the_server(hub: &Hub, families: &mut Families) -> fmt::Result {
+    let each = || hub.sources.iter().map(|source| (labels([("source", &source.name)]), source));
+    families.gauges(
+        "maskwatch_viewers",
+        "Streams of pictures under way",
+        each().map(|(labels, source)| (labels, source.viewers() as f64)),
+    )?;
+    families.counters(
+        "maskwatch_pictures_encoded",
+        "Pictures encoded for viewers",
+        each().map(|(labels, source)| (labels, source.encodings())),
+    )?;
+    families.counters("maskwatch_events_lost", "Events that slow clients have lost", [(Vec::new(), hub.events_lost())])
+}
+
+fn of_the_process(families: &mut Families) -> fmt::Result {
+    let Some(process) = ProcessFigures::read() else { return Ok(()) };
+    families.counters("process_cpu_seconds", "Processor time of the process", [(Vec::new(), process.cpu_seconds)])?;
+    for (name, help, value) in [
+        ("process_resident_memory_bytes", "Memory of the process", process.resident_bytes),
+        ("process_open_fds", "Open file descriptors", process.open_files),
+        ("process_threads", "Threads of the process", process.threads),
+    ] {
+        families.gauges(name, help, [(Vec::new(), value as f64)])?;
+    }
+    Ok(())
+}
+
+type Labels = Vec<(&'static str, String)>;
+
+/// Labels with their values escaped, which the crate leaves to us.
+fn labels<const N: usize>(pairs: [(&'static str, &String); N]) -> Labels {
+    let escaped = |text: &String| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    pairs.map(|(key, value)| (key, escaped(value))).into()
+}
+
+/// The counts of a source, by a further label.
+fn by(
+    key: &'static str,
+    source: &SourceSnapshot,
+    counts: &BTreeMap<String, u64>,
+) -> impl Iterator<Item = (Labels, u64)> {
+    counts.iter().map(move |(value, count)| (labels([("source", &source.source), (key, value)]), *count))
+}
+
+/// The quantiles of a source in seconds, by sink.
+fn latencies(source: &SourceSnapshot) -> impl Iterator<Item = (Labels, f64)> {
+    source.latency_ms.iter().flat_map(|(sink, latency)| {
+        let quantiles = [("0.5", latency.p50), ("0.95", latency.p95), ("0.99", latency.p99), ("1", latency.max)];
+        quantiles.map(|(quantile, millis)| {
+            let quantile = quantile.to_owned();
+            (labels([("source", &source.source), ("sink", sink), ("quantile", &quantile)]), millis / 1e3)
+        })
+    })
+}
+
+/// Writes families of metrics.
 struct Families<'a, 'b>(&'a mut DescriptorEncoder<'b>);
 
 impl Families<'_, '_> {
-    fn counters<'l, I: IntoIterator<Item = (Labels<'l>, u64)>>(
+    fn counters<V: EncodeCounterValue>(
         &mut self,
         name: &str,
         help: &str,
-        samples: impl FnOnce() -> I,
+        samples: impl IntoIterator<Item = (Labels, V)>,
     ) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (labels, count) in samples() {
-            family.encode_family(&labels)?.encode_counter(&count, NO_EXEMPLAR)?;
-        }
-        Ok(())
+        self.each(name, help, MetricType::Counter, samples, |sample, count| sample.encode_counter(count, NO_EXEMPLAR))
     }
 
-    fn gauges<'l, I: IntoIterator<Item = (Labels<'l>, f64)>>(
+    fn gauges(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = (Labels, f64)>) -> fmt::Result {
+        self.each(name, help, MetricType::Gauge, samples, |sample, value| sample.encode_gauge(value))
+    }
+
+    fn each<V>(
         &mut self,
         name: &str,
         help: &str,
-        samples: impl FnOnce() -> I,
+        kind: MetricType,
+        samples: impl IntoIterator<Item = (Labels, V)>,
+        write: impl Fn(&mut MetricEncoder, &V) -> fmt::Result,
     ) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (labels, value) in samples() {
-            family.encode_family(&labels)?.encode_gauge(&value)?;
+        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
+        for (labels, value) in samples {
+            if labels.is_empty() {
+                write(&mut family, &value)?;
+            } else {
+                write(&mut family.encode_family(&labels)?, &value)?;
+            }
         }
         Ok(())
-    }
-
-    fn float_counter(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
-        family.encode_counter(&value, NO_EXEMPLAR)
     }
 }

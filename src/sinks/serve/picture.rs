@@ -13,6 +13,19 @@ pub(super) const BOUNDARY: &str = "frame";
 /// What ends a part. The next boundary goes with the part that it ends, because browsers show a part only then.
 const PART_END: &[u8] = b"\r\n--frame\r\n";
 
+/// Why there is no picture.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PictureError {
+    #[error("no frame has come yet")]
+    NoFrame,
+    #[error("a picture of {width}x{height} pixels is too large for JPEG")]
+    TooLarge { width: u32, height: u32 },
+    #[error("the frame is no JPEG picture: {0}")]
+    Encoding(#[from] EncodingError),
+    #[error("the encoder broke off: {0}")]
+    Broken(#[from] tokio::task::JoinError),
+}
+
 /// An encoded picture.
 #[derive(Debug, Clone)]
 pub(super) struct Picture {
@@ -28,11 +41,13 @@ impl Picture {
     /// # Errors
     ///
     /// When JPEG has no room for its size.
-    pub(super) fn encode(number: u64, image: &RgbImage) -> Result<Self, EncodingError> {
+    pub(super) fn encode(number: u64, image: &RgbImage) -> Result<Self, PictureError> {
         let (width, height) = image.dimensions();
-        let side = |pixels: u32| u16::try_from(pixels).unwrap_or(u16::MAX);
+        let (Ok(columns), Ok(rows)) = (u16::try_from(width), u16::try_from(height)) else {
+            return Err(PictureError::TooLarge { width, height });
+        };
         let mut jpeg = Vec::with_capacity(image.len() / 8);
-        Encoder::new(&mut jpeg, QUALITY).encode(image, side(width), side(height), ColorType::Rgb)?;
+        Encoder::new(&mut jpeg, QUALITY).encode(image, columns, rows, ColorType::Rgb)?;
 
         let head = format!("Content-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n", jpeg.len());
         let mut part = Vec::with_capacity(head.len() + jpeg.len() + PART_END.len());
@@ -66,7 +81,9 @@ mod tests {
         let worst = image.iter().zip(decoded.iter()).map(|(a, b)| a.abs_diff(*b)).max();
         assert!(worst < Some(60), "{worst:?}");
         let part = picture.part();
-        assert!(part.starts_with(format!("Content-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n", picture.jpeg().len()).as_bytes()));
+        assert!(part.starts_with(
+            format!("Content-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n", picture.jpeg().len()).as_bytes()
+        ));
         assert!(part.ends_with(format!("\r\n--{BOUNDARY}\r\n").as_bytes()));
     }
 

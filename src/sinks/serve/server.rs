@@ -1,6 +1,7 @@
 //! The thread of the server: takes connections, limits them, and ends them when it is told to.
 
-use std::io::Write;
+use std::io::ErrorKind;
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,10 @@ const ENCODERS: usize = 2;
 const GRACE: Duration = Duration::from_millis(400);
 /// How long to wait when the system has no connection to give, for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// Connections beyond the limit that are told so at once; further ones are just closed.
+const TURNED_AWAY: usize = 16;
+/// How long telling may take.
+const TURN_AWAY: Duration = Duration::from_secs(1);
 /// To connections beyond the limit.
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nConnection: close\r\n\
                       Content-Type: text/plain\r\nContent-Length: 21\r\n\r\ntoo many connections\n";
@@ -54,6 +59,7 @@ pub(super) fn run(runtime: Runtime, listener: TcpListener, hub: Arc<Hub>, stoppi
 async fn accept(listener: TcpListener, hub: Arc<Hub>, mut stopping: watch::Receiver<bool>) {
     let limits = hub.limits;
     let places = Arc::new(Semaphore::new(limits.connections));
+    let doorsteps = Arc::new(Semaphore::new(TURNED_AWAY));
     let routes = router(hub);
     let mut connections = JoinSet::new();
     let mut is_failing = false;
@@ -79,7 +85,14 @@ async fn accept(listener: TcpListener, hub: Arc<Hub>, mut stopping: watch::Recei
                             drop(place);
                         });
                     }
-                    Err(_) => turn_away(stream),
+                    Err(_) => {
+                        if let Ok(doorstep) = Arc::clone(&doorsteps).try_acquire_owned() {
+                            connections.spawn(async move {
+                                turn_away(stream).await;
+                                drop(doorstep);
+                            });
+                        }
+                    }
                 }
             }
             Err(error) => {
@@ -123,10 +136,24 @@ async fn connection(stream: TcpStream, routes: Router, limits: ServeLimits, mut 
     }
 }
 
-/// Says that there is no room, if it can be said without waiting.
-fn turn_away(stream: TcpStream) {
-    let said = stream.into_std().and_then(|mut stream| stream.write_all(BUSY));
-    if let Err(error) = said {
+/// Says that there is no room. What the client has sent is read, or else the system would take back what it was told.
+async fn turn_away(stream: TcpStream) {
+    let told = async {
+        stream.writable().await?;
+        stream.try_write(BUSY)?;
+        SockRef::from(&stream).shutdown(Shutdown::Write)?;
+        let mut request = [0; 1024];
+        loop {
+            stream.readable().await?;
+            match stream.try_read(&mut request) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    if let Ok(Err(error)) = tokio::time::timeout(TURN_AWAY, told).await {
         tracing::debug!("a connection too many: {error}");
     }
 }

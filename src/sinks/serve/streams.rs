@@ -18,9 +18,8 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
 use super::hub::Hub;
-use super::picture::BOUNDARY;
+use super::picture::{BOUNDARY, PictureError};
 use super::routes::{no_such_source, refusal};
-use super::watched::PictureError;
 
 /// How often a picture is sent again, or a comment among events, where nothing happens: viewers that have vanished without a
 /// word are noticed by that.

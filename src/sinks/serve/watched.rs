@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use jpeg_encoder::EncodingError;
 use tokio::sync::{Mutex, watch};
 
-use super::picture::Picture;
+use super::picture::{Picture, PictureError};
 use crate::sinks::Finding;
 
 /// A source.
@@ -28,17 +27,6 @@ pub(super) struct Seen {
     pub(super) finding: Arc<Finding>,
     pub(super) at: Instant,
     number: u64,
-}
-
-/// Why there is no picture.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum PictureError {
-    #[error("no frame has come yet")]
-    NoFrame,
-    #[error("the frame is no JPEG picture: {0}")]
-    Encoding(#[from] EncodingError),
-    #[error("the encoder broke off: {0}")]
-    Broken(#[from] tokio::task::JoinError),
 }
 
 /// Counts somebody as viewer of a source.
