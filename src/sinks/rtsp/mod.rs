@@ -191,7 +191,7 @@ impl Sink for RtspOut {
     }
 
     fn tick(&mut self) -> Result<(), SinkError> {
-        self.mounts.iter().for_each(|mount| mount.start());
+        self.mounts.iter().for_each(|mount| mount.repeat());
         self.check()
     }
 

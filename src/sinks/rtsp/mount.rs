@@ -21,6 +21,9 @@ use crate::sinks::video::{COLORIMETRY, SMALLEST_PX, aligned_pixels, keyframe_req
 /// A player that joins has a picture after this time. A number of frames would take longer the slower the source is.
 const KEYFRAME_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often a picture is sent again while no other comes.
+const REPEAT: Duration = Duration::from_millis(900);
+
 /// What is shared between the sink and the server.
 #[derive(Debug, Default)]
 pub(super) struct Mount {
@@ -42,20 +45,22 @@ struct Media {
     /// Holds the size of the stream once it is known.
     size: gst::Element,
     last_keyframe: Option<Instant>,
-    started: bool,
+    last_push: Option<Instant>,
 }
 
 impl Mount {
     /// What the server makes the stream with.
     pub(super) fn factory(self: &Arc<Self>) -> RTSPMediaFactory {
         let factory = RTSPMediaFactory::new();
-        // The encoder's rate buffer would hold constant quality below 2 Mbit/s. `key-int-max` is for streams without time.
+        // One thread, because without delay x264 gives each thread a slice of the picture, and FFmpeg takes the slices of
+        // the first picture for pictures of their own. The encoder's rate buffer would hold constant quality below
+        // 2 Mbit/s.
         factory.set_launch(&format!(
             "( appsrc name=frames is-live=true do-timestamp=true format=time max-bytes=0 max-buffers=1 \
                  leaky-type=downstream \
              ! videoconvert ! videoscale add-borders=true ! capsfilter name=size \
              ! x264enc tune=zerolatency speed-preset=veryfast pass=qual quantizer=25 vbv-buf-capacity=0 bframes=0 \
-                 key-int-max=100 threads=2 \
+                 key-int-max=100 threads=1 \
              ! video/x-h264,profile=main ! rtph264pay name=pay0 pt=96 config-interval=-1 )",
         ));
         factory.set_shared(true);
@@ -75,11 +80,11 @@ impl Mount {
         }
     }
 
-    /// Sends the newest frame to somebody who has connected and got none yet.
-    pub(super) fn start(&self) {
+    /// Sends the newest frame to those who have got none for a while: players open no stream that does not move.
+    pub(super) fn repeat(&self) {
         let mut state = self.lock();
         let State { newest: Some(newest), media: Some(media) } = &mut *state else { return };
-        if !media.started {
+        if media.last_push.is_none_or(|last| last.elapsed() >= REPEAT) {
             media.push(newest);
         }
     }
@@ -92,7 +97,7 @@ impl Mount {
             return;
         };
         let own = source.clone();
-        self.lock().media = Some(Media { source, size, last_keyframe: None, started: false });
+        self.lock().media = Some(Media { source, size, last_keyframe: None, last_push: None });
         let mount = Arc::downgrade(self);
         media.connect_unprepared(move |_| {
             let Some(mount) = mount.upgrade() else { return };
@@ -144,7 +149,7 @@ impl Media {
         let buffer = gst::Buffer::from_mut_slice(aligned_pixels(picture.clone()));
         let sample = gst::Sample::builder().buffer(&buffer).caps(&caps).build();
         match self.source.push_sample(&sample) {
-            Ok(_) => self.started = true,
+            Ok(_) => self.last_push = Some(Instant::now()),
             // Not begun yet, or ended: there will be another frame, or nobody to see it.
             Err(error) => {
                 tracing::trace!("a frame for RTSP was not taken: {error}");
