@@ -34,8 +34,9 @@ pub(super) struct Mount {
 struct State {
     /// For who connects while the source is slow.
     newest: Option<Arc<Finding>>,
-    /// While somebody is connected.
-    media: Option<Media>,
+    /// One for all who are connected; more where their addresses differ behind the path, and while one takes the place of
+    /// another.
+    media: Vec<Media>,
 }
 
 /// The pipeline behind the connected players.
@@ -75,16 +76,14 @@ impl Mount {
     pub(super) fn show(&self, finding: &Arc<Finding>) {
         let mut state = self.lock();
         state.newest = Some(Arc::clone(finding));
-        if let Some(media) = &mut state.media {
-            media.push(finding);
-        }
+        state.media.iter_mut().for_each(|media| media.push(finding));
     }
 
     /// Sends the newest frame to those who have got none for a while: players open no stream that does not move.
     pub(super) fn repeat(&self) {
         let mut state = self.lock();
-        let State { newest: Some(newest), media: Some(media) } = &mut *state else { return };
-        if media.last_push.is_none_or(|last| last.elapsed() >= REPEAT) {
+        let State { newest: Some(newest), media } = &mut *state else { return };
+        for media in media.iter_mut().filter(|media| media.last_push.is_none_or(|last| last.elapsed() >= REPEAT)) {
             media.push(newest);
         }
     }
@@ -97,14 +96,11 @@ impl Mount {
             return;
         };
         let own = source.clone();
-        self.lock().media = Some(Media { source, size, last_keyframe: None, last_push: None });
+        self.lock().media.push(Media { source, size, last_keyframe: None, last_push: None });
         let mount = Arc::downgrade(self);
         media.connect_unprepared(move |_| {
-            let Some(mount) = mount.upgrade() else { return };
-            let mut state = mount.lock();
-            // The next media may be there before the last is gone.
-            if state.media.as_ref().is_some_and(|media| media.source == own) {
-                state.media = None;
+            if let Some(mount) = mount.upgrade() {
+                mount.lock().media.retain(|media| media.source != own);
             }
         });
     }
