@@ -182,6 +182,8 @@ impl Sink for RtspOut {
         if let Some(mount) = self.mounts.get(finding.source) {
             mount.show(finding);
         }
+        // Other sources may stand still meanwhile.
+        self.mounts.iter().for_each(|mount| mount.repeat());
         Ok(())
     }
 
