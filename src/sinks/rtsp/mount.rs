@@ -56,14 +56,14 @@ impl Mount {
         // One thread, because without delay x264 gives each thread a slice of the picture, and FFmpeg takes the slices of
         // the first picture for pictures of their own. The encoder's rate buffer would hold constant quality below
         // 2 Mbit/s.
-        factory.set_launch(&format!(
+        factory.set_launch(
             "( appsrc name=frames is-live=true do-timestamp=true format=time max-bytes=0 max-buffers=1 \
                  leaky-type=downstream \
              ! videoconvert ! videoscale add-borders=true ! capsfilter name=size \
              ! x264enc tune=zerolatency speed-preset=veryfast pass=qual quantizer=25 vbv-buf-capacity=0 bframes=0 \
                  key-int-max=100 threads=1 \
              ! video/x-h264,profile=main ! rtph264pay name=pay0 pt=96 config-interval=-1 )",
-        ));
+        );
         factory.set_shared(true);
         factory.set_suspend_mode(RTSPSuspendMode::None);
         factory.set_protocols(RTSPLowerTrans::TCP | RTSPLowerTrans::UDP);

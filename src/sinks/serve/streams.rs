@@ -24,6 +24,8 @@ use super::routes::{no_such_source, refusal};
 /// How often a picture is sent again, or a comment among events, where nothing happens: viewers that have vanished without a
 /// word are noticed by that.
 const REPEAT: Duration = Duration::from_secs(5);
+/// How soon a picture that no other follows is sent for the second time: Chromium shows a picture when the next begins.
+const SHOW: Duration = Duration::from_millis(200);
 
 /// `/snapshot/SOURCE.jpg`
 pub(super) async fn snapshot(State(hub): State<Arc<Hub>>, Path(file): Path<String>) -> Response {
@@ -53,11 +55,16 @@ pub(super) async fn pictures(State(hub): State<Arc<Hub>>, Path(file): Path<Strin
     let parts = stream! {
         let _held = (seat, viewing);
         yield Ok::<_, Infallible>(Bytes::from(format!("--{BOUNDARY}\r\n")));
+        let mut sent = None;
+        let mut patience = REPEAT;
         loop {
             // Before the picture, so that what comes while it is made is not missed.
             changes.mark_unchanged();
             match source.picture().await {
-                Ok(picture) => yield Ok(picture.part()),
+                Ok(picture) => {
+                    patience = if sent.replace(picture.number) == Some(picture.number) { REPEAT } else { SHOW };
+                    yield Ok(picture.part());
+                }
                 Err(PictureError::NoFrame) => {}
                 Err(error) => {
                     tracing::warn!("the stream of {} ends: {error}", source.name);
@@ -67,7 +74,7 @@ pub(super) async fn pictures(State(hub): State<Arc<Hub>>, Path(file): Path<Strin
             tokio::select! {
                 () = stopped(&mut stopping) => break,
                 // The sender lives as long as the source that is held here.
-                _ = tokio::time::timeout(REPEAT, changes.changed()) => {}
+                _ = tokio::time::timeout(patience, changes.changed()) => {}
             }
         }
     };
