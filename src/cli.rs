@@ -7,6 +7,7 @@ mod explanation;
 mod file;
 mod methods;
 mod scan;
+mod serve;
 mod train;
 
 pub use capture::{CaptureArgs, RetriesArg, RtspTransportArg};
@@ -16,6 +17,7 @@ pub use explanation::{ClassWeightsArg, ExplanationArgs, LayerArg, ResolutionArg}
 pub use file::{FileError, parse};
 pub use methods::{GradientsArg, Methods};
 pub use scan::{ScanArg, ScanArgs};
+pub use serve::{ListenArg, LiveOutputArgs};
 pub use train::TrainArgs;
 
 use std::path::PathBuf;
@@ -32,7 +34,7 @@ Run a model over sources and annotate what it sees
 Each frame is scanned for faces; HayCAM shows where the evidence is, and a box is drawn around each. With --scan whole, a \
 frame is classified as one picture, as in the HayCAM paper. Recorded \
 sources (files, folders) are processed frame by frame, one after another; live ones (cameras, streams) side by \
-side, the newest frame first. Without --save or --events, a window shows the result if there is a display.";
+side, the newest frame first. Without another output, a window shows the result if there is a display.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -41,6 +43,7 @@ Examples:
   maskwatch run 0 --show
   maskwatch run hall.mp4 --min-face 24 --save found.mp4
   maskwatch run rtsp://camera.local/stream --headless --events - | jq .label
+  maskwatch run 0 --serve 8080
 
 Exit codes: 0 done, 1 failed while running, 2 wrong usage, 3 an input could not be opened or read, 130 interrupted.";
 
@@ -148,6 +151,10 @@ pub struct RunArgs {
     #[command(flatten)]
     pub output: OutputArgs,
 
+    /// Live outputs.
+    #[command(flatten)]
+    pub live: LiveOutputArgs,
+
     /// Model options.
     #[command(flatten)]
     pub model: ModelArgs,
@@ -192,7 +199,7 @@ pub struct RunArgs {
 
     /// Live sources.
     #[command(flatten)]
-    pub live: CaptureArgs,
+    pub capture: CaptureArgs,
 
     /// When to show progress; auto: if standard error is a terminal
     #[arg(long, value_enum, default_value = "auto", help_heading = "Outputs")]

@@ -4,6 +4,7 @@ pub mod capture;
 pub mod evaluate;
 pub mod explain;
 pub mod scan;
+pub mod serve;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -87,6 +88,8 @@ pub struct RunConfig {
     pub snapshots: Option<PathBuf>,
     /// How much of them is kept.
     pub snapshot_limits: SnapshotLimits,
+    /// Pages and streams that others look at.
+    pub live: serve::LiveOutputs,
     /// Whether a window is opened.
     pub show: bool,
 }
@@ -110,7 +113,9 @@ impl RunConfig {
                 return Err(UsageError("--save and --events name the same file; give each its own".to_owned()).into());
             }
         }
-        let show = wants_window(&args.output)?;
+        let token = std::env::var(serve::TOKEN_VARIABLE).ok();
+        let live = serve::LiveOutputs::new(&args.live, token.as_deref())?;
+        let show = wants_window(&args.output, live.is_some())?;
         let view = view(args)?;
         Ok(Self {
             run: RunSettings {
@@ -124,7 +129,7 @@ impl RunConfig {
                 batch: 1,
                 alarm_after: args.output.alarm_after,
                 model: String::new(),
-                live: capture::live_settings(&args.live),
+                live: capture::live_settings(&args.capture),
             },
             model: args.model.model.clone().unwrap_or_else(|| match view {
                 View::Whole(_) => shipped_model(),
@@ -146,6 +151,7 @@ impl RunConfig {
                 age: args.output.snapshots_age,
                 bytes: args.output.snapshots_size * 1_000_000,
             },
+            live,
             show,
         })
     }
@@ -223,10 +229,10 @@ pub fn available_threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-fn wants_window(output: &OutputArgs) -> Result<bool, UsageError> {
+fn wants_window(output: &OutputArgs, is_live: bool) -> Result<bool, UsageError> {
     let possible = cfg!(feature = "opencv");
     if !output.show {
-        let no_other_output = output.save.is_none() && output.events.is_none();
+        let no_other_output = output.save.is_none() && output.events.is_none() && !is_live;
         return Ok(possible && no_other_output && !output.headless && display::check().is_ok());
     }
     if !possible {

@@ -9,6 +9,8 @@ use crate::analyse::Analyser;
 use crate::capture::{Policy, SourceInfo, SourceSpec};
 use crate::cli::{ProgressArg, RunArgs};
 use crate::config::RunConfig;
+#[cfg(feature = "serve")]
+use crate::config::serve::LiveOutputs;
 use crate::draw::Annotator;
 use crate::exit_code::ExitCode;
 use crate::model::device;
@@ -17,10 +19,14 @@ use crate::model::identity::identity;
 use crate::pipeline::{self, Observer, Problem, RunSettings};
 use crate::progress::Progress;
 use crate::shutdown::Shutdown;
-use crate::sinks::Sink;
 use crate::sinks::events::Events;
 use crate::sinks::moments::Moments;
+#[cfg(feature = "gstreamer")]
+use crate::sinks::rtsp::RtspOut;
+#[cfg(feature = "serve")]
+use crate::sinks::serve::{Serve, ServeLimits, ServeSettings};
 use crate::sinks::stats_file::StatsFile;
+use crate::sinks::{Sink, SinkError};
 use crate::stats::RunStats;
 use crate::threads;
 
@@ -37,6 +43,9 @@ pub fn run(args: &RunArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
             format!("{sources} source{}, all options valid\n", if sources == 1 { "" } else { "s" }).as_bytes(),
         );
     }
+    let stats = Arc::new(RunStats::new(config.run.sources.iter().map(|source| source.name.clone())));
+    // First, because an address that is taken should be told before a model is loaded.
+    let mut sinks = open_live_outputs(&config, &stats)?;
     threads::size_pools(config.threads);
     let device = device::resolve(config.device)?;
     config.run.batch = config.batch.unwrap_or_else(|| device::suitable_batch(device));
@@ -44,15 +53,13 @@ pub fn run(args: &RunArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     let engine = Engine::load(&config.model, device)?.with_resolution(config.resolution);
     let analyser = Analyser::new(engine, config.view);
     let annotator = Annotator::new()?;
-    let stats = Arc::new(RunStats::new(config.run.sources.iter().map(|source| source.name.clone())));
-    #[allow(unused_mut, reason = "without OpenCV there is no window to add")]
-    let mut sinks = open_files(&config, &stats)?;
+    sinks.extend(open_files(&config, &stats)?);
     #[cfg(feature = "opencv")]
     if config.show {
         sinks.push(Box::new(crate::sinks::window::Window::new(shutdown.clone())));
     }
     if sinks.is_empty() {
-        tracing::info!("no output asked for: only the summary will be shown (see --save, --events, --show)");
+        tracing::info!("no output asked for: only the summary will be shown (see --save, --events, --serve, --show)");
     }
     tracing::info!("{} on {}", config.model.display(), device::name(device));
 
@@ -67,6 +74,35 @@ pub fn run(args: &RunArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
         super::print(summary.to_string().as_bytes())?;
     }
     Ok(summary.exit_code())
+}
+
+#[allow(unused_mut, unused_variables, reason = "a build may lack both")]
+fn open_live_outputs(config: &RunConfig, stats: &Arc<RunStats>) -> Result<Vec<Box<dyn Sink>>, SinkError> {
+    let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
+    let names = || config.run.sources.iter().map(|source| source.name.clone());
+    let live = &config.live;
+    #[cfg(feature = "serve")]
+    if let Some(address) = live.serve {
+        let settings = ServeSettings { address, token: live.token.clone(), limits: ServeLimits::default() };
+        let serve = Serve::create(&settings, names(), Arc::clone(stats))?;
+        tracing::info!("live page: http://{}/{}", serve.address(), token_hint(live));
+        sinks.push(Box::new(serve));
+    }
+    #[cfg(feature = "gstreamer")]
+    if let Some(address) = live.rtsp_out {
+        let rtsp = RtspOut::create(address, live.token.as_ref(), names())?;
+        for address in rtsp.addresses() {
+            tracing::info!("live stream: {address}");
+        }
+        sinks.push(Box::new(rtsp));
+    }
+    Ok(sinks)
+}
+
+/// The token itself belongs in no log.
+#[cfg(feature = "serve")]
+fn token_hint(live: &LiveOutputs) -> &'static str {
+    if live.token.is_some() { "?token=TOKEN" } else { "" }
 }
 
 fn open_files(config: &RunConfig, stats: &Arc<RunStats>) -> anyhow::Result<Vec<Box<dyn Sink>>> {

@@ -88,7 +88,7 @@ mod tests {
             let Command::Run(args) = Cli::parse_from([&["maskwatch", "run", "0"], options].concat()).command else {
                 panic!("not run")
             };
-            live_settings(&args.live)
+            live_settings(&args.capture)
         };
         assert_eq!(live(&[]), LiveSettings::default());
         let changed = live(&["--retries", "0", "--rtsp-transport", "udp", "--progress-timeout", "2s"]);

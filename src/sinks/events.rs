@@ -104,7 +104,7 @@ impl Sink for Events {
 
 /// One line.
 #[derive(Serialize)]
-struct Event<'a> {
+pub(super) struct Event<'a> {
     source: &'a str,
     frame: u64,
     pts_ms: f64,
@@ -190,7 +190,7 @@ impl<'a> BoxEvent<'a> {
 }
 
 impl<'a> Event<'a> {
-    fn new(finding: &'a Finding) -> Self {
+    pub(super) fn new(finding: &'a Finding) -> Self {
         let Finding { frame, analysis, classes, .. } = finding;
         let tracked = analysis.boxes.iter().zip(finding.tracks_of_boxes());
         let boxes = tracked.map(|(found, track)| TrackedBoxEvent {

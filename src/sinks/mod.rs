@@ -2,6 +2,7 @@
 //!
 //! Each sink has a thread of its own (the pipeline sees to that), and all share the same findings.
 
+pub mod access;
 pub mod comparison;
 pub mod events;
 mod finding;
@@ -9,8 +10,12 @@ pub mod moments;
 mod notice;
 pub mod rotation;
 #[cfg(feature = "gstreamer")]
+pub mod rtsp;
+#[cfg(feature = "gstreamer")]
 pub mod save;
 pub mod scan;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod snapshots;
 pub mod stats_file;
 #[cfg(test)]
@@ -70,6 +75,14 @@ pub enum SinkError {
         /// What went wrong.
         reason: std::io::Error,
     },
+    /// The HTTP server.
+    #[cfg(feature = "serve")]
+    #[error(transparent)]
+    Serve(#[from] serve::ServeError),
+    /// The RTSP server.
+    #[cfg(feature = "gstreamer")]
+    #[error(transparent)]
+    Rtsp(#[from] rtsp::RtspError),
     /// The window.
     #[error("the window failed: {0}; run with --headless or --save")]
     Window(String),
@@ -82,6 +95,10 @@ impl SinkError {
             #[cfg(feature = "gstreamer")]
             Self::Video(error) => error.ends_all(),
             Self::Snapshot { .. } => false,
+            #[cfg(feature = "serve")]
+            Self::Serve(_) => true,
+            #[cfg(feature = "gstreamer")]
+            Self::Rtsp(_) => true,
             Self::File { .. } | Self::Window(_) => true,
         }
     }

@@ -50,11 +50,11 @@ const ELEMENTS: [(&str, &str); 5] = [
     ("x264enc", "gstreamer1.0-plugins-ugly"),
 ];
 /// Limited range, BT.601 matrix, BT.709 transfer and primaries (sRGB's), in GStreamer's notation.
-const COLORIMETRY: &str = "2:4:5:1";
+pub(super) const COLORIMETRY: &str = "2:4:5:1";
 /// Timescale of both tracks; every common frame rate divides it.
 const TICKS_PER_SECOND: u64 = 90_000;
 /// The smallest width and height that x264 takes.
-const SMALLEST_PX: u32 = 16;
+pub(super) const SMALLEST_PX: u32 = 16;
 /// Raw frames between the caller and the encoder.
 const QUEUED_FRAMES: u64 = 4;
 /// How often a full queue and the bus are looked at; far below what the queued frames take.
@@ -396,7 +396,7 @@ fn ticks(time: gst::ClockTime) -> u64 {
 
 /// Asks the encoder for a key frame, as `gst_video_event_new_downstream_force_key_unit` does. An
 /// interval counted in frames would grow with the time between frames.
-fn keyframe_request(time: gst::ClockTime) -> gst::Event {
+pub(super) fn keyframe_request(time: gst::ClockTime) -> gst::Event {
     let request = gst::Structure::builder("GstForceKeyUnit")
         .field("timestamp", time)
         .field("stream-time", time)
@@ -408,7 +408,7 @@ fn keyframe_request(time: gst::ClockTime) -> gst::Event {
 
 /// The pixels as GStreamer takes them: even width and height by repeating the edge, rows of a
 /// multiple of 4 bytes. Where the width is a multiple of 4, as it mostly is, nothing is copied.
-fn aligned_pixels(image: RgbImage) -> Vec<u8> {
+pub(super) fn aligned_pixels(image: RgbImage) -> Vec<u8> {
     let (width, height) = image.dimensions();
     let row_bytes = width as usize * 3;
     let stride = (width.next_multiple_of(2) as usize * 3).next_multiple_of(4);

@@ -1,6 +1,9 @@
 //! What the black-box tests share: the built program, the bundled samples, and ways to read back what it wrote.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod findings;
+pub mod http;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
