@@ -6,6 +6,7 @@ package beyond Python, and waits until every source on the page has a picture.
 """
 
 import base64
+import fcntl
 import json
 import os
 import pathlib
@@ -33,17 +34,18 @@ class Browser:
     """A headless Chromium."""
 
     def __init__(self, profile):
-        for_browser, self.sending = os.pipe()
-        self.receiving, by_browser = os.pipe()
-        # The pipe is expected at these two numbers; ours may be in the way of each other, so they are moved up first.
-        take = f"exec {for_browser}<&{for_browser} 3<&{for_browser} 4>&{by_browser}; exec chromium \"$@\""
+        reads, self.sending = os.pipe()
+        self.receiving, writes = os.pipe()
+        # The browser expects them as 3 and 4; from 10 on they are in nobody's way.
+        for_browser, by_browser = (fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (reads, writes))
+        take = f"exec 3<&{for_browser} 4>&{by_browser}; exec chromium \"$@\""
         options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={profile}"]
         self.process = subprocess.Popen(
             ["bash", "-c", take, "chromium", "--remote-debugging-pipe", *options, "about:blank"],
             pass_fds=(for_browser, by_browser), stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )
-        os.close(for_browser)
-        os.close(by_browser)
+        for end in (reads, writes, for_browser, by_browser):
+            os.close(end)
         self.number, self.rest = 0, b""
 
     def call(self, method, session=None, **parameters):
