@@ -35,10 +35,11 @@ pub fn finding(source: usize, name: &str, index: u64, image: RgbImage, annotator
         probabilities: ndarray::arr1(&[0.9, 0.1]),
         heat: ndarray::Array2::zeros((4, 4)),
         boxes: vec![Detection { rect, score: 0.8, label: 0 }],
-        cam: CamSummary { method: Method::Cam, reduction: None },
+        box_probabilities: Vec::new(),
+        cam: CamSummary { method: Method::Cam, reduction: None, basis: None },
         scan: None,
         times: Default::default(),
     };
     let classes = Arc::from(["mask".to_owned(), "no_mask".to_owned()]);
-    Arc::new(Finding::new(source, Arc::new(info), frame, analysis, classes, Arc::clone(annotator)))
+    Arc::new(Finding::new(source, Arc::new(info), frame, analysis, Vec::new(), classes, Arc::clone(annotator)))
 }

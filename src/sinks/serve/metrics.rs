@@ -62,8 +62,8 @@ fn of_the_run(hub: &Hub, families: &mut Families) -> fmt::Result {
         sources.iter().flat_map(|source| by("stage", source, &source.dropped)),
     )?;
     families.counters(
-        "maskwatch_reconnects",
-        "Times that a source was opened again",
+        "maskwatch_disconnections",
+        "Times that a source was lost or could not be opened",
         each().map(|(labels, source)| (labels, source.disconnections)),
     )?;
     families.gauges(

@@ -29,7 +29,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::watch;
 
-use super::{Finding, Sink, SinkError, SourceContext, Written, access};
+use super::{Finding, Notice, Sink, SinkError, SourceContext, Written, access};
 use crate::stats::RunStats;
 
 pub use error::ServeError;
