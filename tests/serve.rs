@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 use common::findings::finding;
 use common::http::{Reply, ask, get};
 use image::RgbImage;
+use maskwatch::capture::SourceState;
 use maskwatch::draw::Annotator;
 use maskwatch::sinks::Sink;
 use maskwatch::sinks::access::Token;
 use maskwatch::sinks::serve::{Serve, ServeError, ServeLimits, ServeSettings};
-use maskwatch::stats::{DropStage, RunStats};
+use maskwatch::stats::{DropCounters, RunStats};
 
 const NAMES: [&str; 2] = ["door", "hall / \"ü\""];
 const SECRET: &str = "0123456789+/abcdef";
@@ -202,8 +203,10 @@ fn events_are_those_of_the_file_and_slow_listeners_are_told_what_they_miss() {
 #[test]
 fn metrics_are_what_prometheus_reads() {
     let mut served = Served::plain();
-    served.stats.state(0, "live");
-    served.stats.dropped(0, DropStage::Replaced, 3);
+    served.stats.state(0, &SourceState::Live);
+    let dropped = Arc::<DropCounters>::default();
+    served.stats.watch(0, Arc::clone(&dropped));
+    dropped.replaced.store(3, Ordering::Relaxed);
     served.stats.latency(0, "serve", Duration::from_millis(20));
     served.show(0, grey(1));
     served.show(1, grey(1));
