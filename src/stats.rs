@@ -40,6 +40,7 @@ struct SourceStats {
     feed: Option<Arc<DropCounters>>,
     latency: BTreeMap<&'static str, Histogram<u64>>,
     disconnections: u64,
+    alarms: u64,
     faces: BTreeMap<String, u64>,
 }
 
@@ -61,6 +62,8 @@ pub struct SourceSnapshot {
     pub state: String,
     /// How often it was lost or could not be opened.
     pub disconnections: u64,
+    /// Alarms raised.
+    pub alarms: u64,
     /// Frames that were analysed.
     pub frames: u64,
     /// Frames by label.
@@ -101,6 +104,7 @@ impl RunStats {
             feed: None,
             latency: BTreeMap::new(),
             disconnections: 0,
+            alarms: 0,
             faces: BTreeMap::new(),
         };
         Self { started: Instant::now(), sources: Mutex::new(names.into_iter().map(source).collect()) }
@@ -126,6 +130,11 @@ impl RunStats {
                 *stats.faces.entry(face.to_owned()).or_default() += 1;
             }
         });
+    }
+
+    /// An alarm was raised.
+    pub fn alarmed(&self, source: usize) {
+        self.with(source, |stats| stats.alarms += 1);
     }
 
     /// What is dropped of a source before inference is counted there.
@@ -176,6 +185,7 @@ impl SourceStats {
             source: self.name.clone(),
             state: self.state.clone(),
             disconnections: self.disconnections,
+            alarms: self.alarms,
             frames: self.frames,
             labels: self.by_label.clone(),
             faces: self.faces.clone(),

@@ -79,7 +79,8 @@ fn a_truncated_mp4_with_its_index_in_front_keeps_what_could_be_decoded() {
     bytes.truncate(bytes.len() / 8);
     let source = fixture.file("cut.mp4", bytes);
     let (saved, log) = (fixture.path("out.mp4"), fixture.path("events.jsonl"));
-    let arguments = ["run", &source, "--save", saved.to_str().unwrap(), "--events", log.to_str().unwrap()];
+    let arguments =
+        ["run", &source, "--scan", "96", "--save", saved.to_str().unwrap(), "--events", log.to_str().unwrap()];
     let run = maskwatch(arguments).fails(3, "is cut short");
     assert!(run.stderr.contains("of 240 could be decoded"), "{}", run.stderr);
     let frames = decode_sound(&saved).len();
@@ -167,8 +168,16 @@ fn a_full_disk_while_saving_leaves_a_video_that_plays() {
     let fixture = Fixture::new();
     let (saved, log) = (fixture.path("out.mp4"), fixture.path("events.jsonl"));
     let video = sample_video();
-    let arguments =
-        ["run", &video, "--save", saved.to_str().unwrap(), "--events", log.to_str().unwrap(), "--limit", "90"];
+    let arguments = [
+        "run",
+        &video,
+        "--scan=96",
+        "--save",
+        saved.to_str().unwrap(),
+        "--events",
+        log.to_str().unwrap(),
+        "--limit=90",
+    ];
     let run = maskwatch_with_file_limit(200, &arguments).fails(1, "out.mp4");
     assert!(run.stderr.contains("the complete seconds in it play"), "{}", run.stderr);
     assert!(std::fs::metadata(&saved).unwrap().len() <= 200 * 1024);
@@ -176,7 +185,7 @@ fn a_full_disk_while_saving_leaves_a_video_that_plays() {
     assert_eq!(events(&log).len(), 90, "the other output goes on to the end");
 
     // Too little even for one second: then there is no file that looks like a video.
-    let arguments = ["run", &video, "--save", saved.to_str().unwrap(), "--limit", "90"];
+    let arguments = ["run", &video, "--scan=96", "--save", saved.to_str().unwrap(), "--limit=90"];
     let run = maskwatch_with_file_limit(20, &arguments);
     assert_eq!(run.code, Some(1), "{}", run.stderr);
     assert!(run.stderr.contains("so it was removed") && !saved.exists(), "{}", run.stderr);

@@ -21,6 +21,9 @@ fn doctor_finds_everything_that_is_needed() {
         assert!(run.stdout.contains(subject), "{}", run.stdout);
     }
     assert!(run.stdout.contains("everything that is needed works"), "{}", run.stdout);
+    for model in ["resnet18-mask.safetensors", "resnet18-scenes.safetensors"] {
+        assert!(run.stdout.contains(model), "{}", run.stdout);
+    }
     let run = maskwatch(["doctor", "--model", "/nonexistent/model"]);
     assert_eq!(run.code, Some(1));
     assert!(run.stdout.contains("!!  model"), "{}", run.stdout);

@@ -146,6 +146,27 @@ fn a_resumed_training_equals_one_that_was_never_interrupted() {
 }
 
 #[test]
+fn scenes_are_learnt_and_a_resumed_training_does_not_notice() {
+    let data = Data::new();
+    let options = "--scenes --classes mask,no_mask,background --freeze-until layer3 --epochs 2 --pictures-per-epoch 12 \
+                   --batch-size 4 --threads 1 --seed 3";
+    let run = data.trained("whole.safetensors", options).ok();
+    assert!(run.stdout.contains("whole.safetensors"), "{}", run.stdout);
+    for left in ["whole.places.json", "whole.scenes.png", "whole.csv"] {
+        assert!(data.path(left).exists(), "{left}");
+    }
+    let mut interrupted = data.train("parts.safetensors", options).stderr(Stdio::null()).spawn().unwrap();
+    wait_for(&data.path("parts.state.safetensors"));
+    interrupted.kill().unwrap();
+    interrupted.wait().unwrap();
+    data.trained("parts.safetensors", &format!("{options} --resume")).ok();
+    assert_same_training(&data, "whole", "parts");
+    let (model, figure, picture) = (data.path("whole.safetensors"), data.path("found.png"), sample("hopper_ffp2.jpg"));
+    let [model, figure, picture] = [&model, &figure, &picture].map(|path| path.to_str().unwrap());
+    maskwatch(["explain", "--scan", "--model", model, "--out", figure, picture]).ok();
+}
+
+#[test]
 fn cached_features_are_used_and_a_resumed_training_does_not_notice() {
     let data = Data::new();
     std::fs::write(data.path("train/mask/broken.jpg"), "not a picture").unwrap();

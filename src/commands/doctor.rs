@@ -6,11 +6,11 @@ use std::path::Path;
 use tch::{Kind, Tensor};
 
 use crate::cli::ModelArgs;
-use crate::config::shipped_model;
+use crate::config::{scenes_model, shipped_model};
 use crate::display;
 use crate::exit_code::ExitCode;
 use crate::model::checkpoint::Model;
-use crate::model::device::{self, CudaState};
+use crate::model::device::{self, CudaState, DeviceChoice};
 use crate::threads;
 
 /// One thing that was looked at.
@@ -47,7 +47,8 @@ impl fmt::Display for Check {
 /// When standard output cannot be written.
 pub fn run(args: &ModelArgs) -> anyhow::Result<ExitCode> {
     threads::size_pools(args.threads);
-    let mut checks = vec![libtorch(), cuda(), model(args)];
+    let mut checks = vec![libtorch(), cuda()];
+    checks.extend(models(args));
     checks.extend(opencv());
     checks.push(encoder());
     checks.push(display());
@@ -103,9 +104,16 @@ fn cuda() -> Check {
     check("CUDA", result, Verdict::Absent)
 }
 
-fn model(args: &ModelArgs) -> Check {
-    let path = args.model.clone().unwrap_or_else(shipped_model);
-    let result = device::resolve(args.device).and_then(|device| Model::load(&path, device)).map(|model| {
+/// The one that is asked for, or both that are shipped.
+fn models(args: &ModelArgs) -> Vec<Check> {
+    match &args.model {
+        Some(path) => vec![model(path, args.device)],
+        None => [scenes_model(), shipped_model()].map(|path| model(&path, args.device)).into(),
+    }
+}
+
+fn model(path: &Path, device: DeviceChoice) -> Check {
+    let result = device::resolve(device).and_then(|device| Model::load(path, device)).map(|model| {
         let description = &model.description;
         let (size, classes) = (description.input_size, description.classes.join(", "));
         format!("{}: {} of {size}x{size} pixels, classes {classes}", path.display(), description.architecture)

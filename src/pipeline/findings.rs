@@ -172,7 +172,10 @@ impl Findings {
         let tracks = events.iter().copied().map(Happening::Track);
         for happening in tracks.chain(alarms.into_iter().map(Happening::Alarm)) {
             let is_shown = match &happening {
-                Happening::Alarm(_) => true,
+                Happening::Alarm(_) => {
+                    self.stats.alarmed(source);
+                    true
+                }
                 Happening::Track(event) => matches!(event.change, TrackChange::LabelChanged { .. }),
                 Happening::State(_) => false,
             };

@@ -10,7 +10,7 @@ use crate::analyse::Analysis;
 use crate::exit_code::ExitCode;
 use crate::frame::Frame;
 use crate::sinks::Written;
-use crate::stats::{RunSnapshot, SourceSnapshot};
+use crate::stats::{LatencySnapshot, RunSnapshot, SourceSnapshot};
 
 /// Most sources that are listed one by one.
 const MOST_LISTED: usize = 8;
@@ -132,7 +132,17 @@ impl fmt::Display for Summary {
                 if !source.dropped.is_empty() {
                     write!(f, "; dropped: {}", counts(&source.dropped))?;
                 }
+                for (count, one, several) in
+                    [(source.disconnections, "disconnection", "disconnections"), (source.alarms, "alarm", "alarms")]
+                {
+                    if count > 0 {
+                        write!(f, "; {count} {}", if count == 1 { one } else { several })?;
+                    }
+                }
                 writeln!(f)?;
+                for (output, LatencySnapshot { p50, p95, p99, .. }) in &source.latency_ms {
+                    writeln!(f, "  {:widest$}  {output} after p50 {p50:.0}, p95 {p95:.0}, p99 {p99:.0} ms", "")?;
+                }
             }
         }
         if frames > 0 {

@@ -134,11 +134,16 @@ pub fn assert_same_timestamps(actual: &[Duration], expected: &[Duration]) {
     }
 }
 
-/// Every line of an events file, each of which must be valid.
+/// The frames in an events file, every line of which must be valid.
 pub fn events(path: &Path) -> Vec<Value> {
     parse_events(&std::fs::read_to_string(path).unwrap())
 }
 
+/// The lines that tell of frames; those that tell what happens to tracks and sources have an `event`.
 pub fn parse_events(text: &str) -> Vec<Value> {
+    parse_lines(text).into_iter().filter(|line| line["event"].is_null()).collect()
+}
+
+pub fn parse_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }

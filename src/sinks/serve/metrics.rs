@@ -66,6 +66,7 @@ fn of_the_run(hub: &Hub, families: &mut Families) -> fmt::Result {
         "Times that a source was lost or could not be opened",
         each().map(|(labels, source)| (labels, source.disconnections)),
     )?;
+    families.counters("maskwatch_alarms", "Alarms raised", each().map(|(labels, source)| (labels, source.alarms)))?;
     families.gauges(
         "maskwatch_source_state",
         "What a source does at the moment; the state is the label",
