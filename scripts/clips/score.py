@@ -274,9 +274,11 @@ def read_ground_truth(path: Path) -> dict[str, dict[float, list[Face]]]:
     return dict(clips)
 
 
-def parse_event(line: str) -> tuple[str, Event]:
-    """The event, and the name of its source."""
+def parse_event(line: str) -> tuple[str, Event] | None:
+    """The event of a frame, and the name of its source; nothing of lines that tell what happens to tracks and sources."""
     values = json.loads(line)
+    if "event" in values:
+        return None
     boxes = [Box(parse_rect(box), float(box["score"]), box["label"]) for box in values["boxes"]]
     return values.get("source", ""), Event(int(values["frame"]), float(values["pts_ms"]), boxes)
 
@@ -290,9 +292,12 @@ def read_events(paths: Iterable[Path], clips: Iterable[str]) -> dict[str, list[E
             number = 0
             for number, line in enumerate(file, 1):
                 try:
-                    source, event = parse_event(line.decode())
+                    parsed = parse_event(line.decode())
                 except (ValueError, KeyError, TypeError, AttributeError) as error:
                     raise InputError(f"{path}:{number}: not an event: {error!r}") from error
+                if parsed is None:
+                    continue
+                source, event = parsed
                 clip = source if source in known else path.stem
                 if clip not in known:
                     raise InputError(f"{path}:{number}: neither {source!r} nor {clip!r} is a labelled clip")

@@ -129,6 +129,11 @@ class Program(unittest.TestCase):
         self.assertEqual(self.run_on(lines, "other.jsonl")[0], 0)
         self.assertEqual(self.run_on([line.replace("walk", "camera") for line in lines])[0], 0)
 
+    def test_lines_that_tell_of_no_frame_are_passed_over(self) -> None:
+        lines = [self.event(0), json.dumps({"event": "track_appeared", "source": "walk", "track": 1}), self.event(1000)]
+        code, out, _ = self.run_on(lines)
+        self.assertEqual((code, json.loads(out)["total"]["right"]), (0, 1))
+
     def test_what_cannot_be_used_is_named_in_one_line(self) -> None:
         cases = {
             "no event for the frame at 1 s": [self.event(0), self.event(960)],
