@@ -8,16 +8,20 @@ use maskwatch::capture::stills::read_image;
 use maskwatch::config::scenes_model;
 use maskwatch::model::engine::Engine;
 use maskwatch::model::resnet::Resolution;
-use maskwatch::scan::settings::NO_MASK_THRESHOLD;
-use maskwatch::scan::{ScanSettings, Scanner};
+use maskwatch::scan::settings::{NO_MASK_THRESHOLD, default_threshold};
+use maskwatch::scan::{Distance, ScanSettings, Scanner};
 use tch::Device;
 
 fn scanner(settings: ScanSettings, resolution: Resolution) -> Scanner {
     Scanner::new(Engine::load(&scenes_model(), Device::Cpu).unwrap().with_resolution(resolution), settings)
 }
 
+fn sample(name: &str) -> RgbImage {
+    read_image(&Path::new(env!("CARGO_MANIFEST_DIR")).join("samples").join(name)).unwrap()
+}
+
 fn portrait() -> RgbImage {
-    read_image(&Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/collins_no_mask.jpg")).unwrap()
+    sample("collins_no_mask.jpg")
 }
 
 #[test]
@@ -69,6 +73,34 @@ fn each_of_several_faces_is_found_where_it_is() {
             assert!(scan.detections[..2].iter().all(|found| scanner.classes()[found.label] == "no_mask"));
         }
     }
+}
+
+#[test]
+fn a_face_that_fills_the_picture_is_one_face() {
+    let settings = ScanSettings::default();
+    let twice = scanner(settings, Resolution::Native);
+    let pictures = [
+        ("collins_no_mask.jpg", "no_mask"),
+        ("collins_surgical.jpg", "mask"),
+        ("collins_cloth.jpg", "mask"),
+        ("hopper_no_mask.jpg", "no_mask"),
+        ("hopper_ffp2.jpg", "mask"),
+    ];
+    let thresholds: Vec<f32> = twice.classes().iter().map(|class| default_threshold(class)).collect();
+    let found = |scanner: &Scanner, name: &str| {
+        let mut scan = scanner.scan(&sample(name)).unwrap();
+        scan.keep_from(&thresholds);
+        scan
+    };
+    for (name, label) in pictures {
+        let scan = found(&twice, name);
+        let [only] = &scan.detections[..] else { panic!("{name}: {:?}", scan.detections) };
+        let named = twice.classes()[only.label].as_str();
+        assert_eq!((named, scan.peaks[0].distance), (label, Distance::Near), "{name}");
+    }
+    let once = scanner(ScanSettings { near_side: None, ..settings }, Resolution::Native);
+    let wrong = pictures.iter().filter(|(name, _)| found(&once, name).detections.len() != 1).count();
+    assert!(wrong > 0, "the near view would not be needed");
 }
 
 #[test]

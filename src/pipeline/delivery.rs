@@ -48,6 +48,7 @@ pub(super) enum Outcome {
 #[derive(Debug)]
 pub(super) struct Delivery {
     pub(super) name: &'static str,
+    wants_notices: bool,
     messages: Sender<Message>,
     permits: Sender<()>,
 }
@@ -59,11 +60,15 @@ pub(super) struct Inbox {
     permits: Receiver<()>,
 }
 
-/// A queue to the sink of this name.
-pub(super) fn delivery(name: &'static str) -> (Delivery, Inbox) {
+/// A queue to a sink.
+pub(super) fn delivery(sink: &dyn Sink) -> (Delivery, Inbox) {
+    queue(sink.name(), sink.wants_notices())
+}
+
+fn queue(name: &'static str, wants_notices: bool) -> (Delivery, Inbox) {
     let (messages, inbox) = bounded(FRAMES + OTHERS);
     let (permits, used) = bounded(FRAMES);
-    (Delivery { name, messages, permits }, Inbox { messages: inbox, permits: used })
+    (Delivery { name, wants_notices, messages, permits }, Inbox { messages: inbox, permits: used })
 }
 
 impl Delivery {
@@ -74,6 +79,11 @@ impl Delivery {
             Outcome::Taken => self.send(Message::Frame(finding)),
             other => other,
         }
+    }
+
+    /// Hands over a notice, if the sink wants any.
+    pub(super) fn notice(&self, notice: &Arc<Notice>) -> Outcome {
+        if self.wants_notices { self.send(Message::Notice(Arc::clone(notice))) } else { Outcome::Taken }
     }
 
     /// Hands over a message without a frame, at once.
@@ -240,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_slow_sink_loses_live_frames_but_no_beginning_and_no_end() {
-        let (delivery, inbox) = delivery("slow");
+        let (delivery, inbox) = queue("slow", true);
         let shutdown = Shutdown::default();
         assert_eq!(delivery.send(Message::Open { source: 0, info: testing::live_source(SIZE) }), Outcome::Taken);
         let outcomes: Vec<_> = (0..20).map(|index| delivery.frame(finding(index), true, &shutdown)).collect();
@@ -256,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_recorded_frame_waits_for_its_place() {
-        let (delivery, inbox) = delivery("slow");
+        let (delivery, inbox) = queue("slow", true);
         let shutdown = Shutdown::default();
         std::thread::scope(|scope| {
             let sender = scope
@@ -273,11 +283,11 @@ mod tests {
     #[test]
     fn a_sink_that_is_gone_or_takes_nothing_is_given_up() {
         let shutdown = Shutdown::default();
-        let (gone, inbox) = delivery("gone");
+        let (gone, inbox) = queue("gone", true);
         drop(inbox);
         assert_eq!(gone.frame(finding(0), true, &shutdown), Outcome::Gone);
         assert_eq!(gone.frame(finding(0), false, &shutdown), Outcome::Gone);
-        let (dead, _inbox) = delivery("dead");
+        let (dead, _inbox) = queue("dead", true);
         let outcomes: Vec<_> = (0..=FRAMES + OTHERS).map(|source| dead.send(Message::Close(source))).collect();
         assert_eq!(outcomes.iter().filter(|outcome| **outcome == Outcome::Gone).count(), 1, "memory is bounded");
     }

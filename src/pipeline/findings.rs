@@ -120,7 +120,7 @@ impl Findings {
     fn state(&mut self, source: usize, state: SourceState) {
         self.stats.state(source, &state);
         let notice = self.notice(source, SystemTime::now(), Happening::State(state.clone()), None);
-        self.each(|delivery, _, _| delivery.send(Message::Notice(Arc::clone(&notice))));
+        self.each(|delivery, _, _| delivery.notice(&notice));
         self.tell(Report::State { source, state });
     }
 
@@ -180,7 +180,7 @@ impl Findings {
                 Happening::State(_) => false,
             };
             let notice = self.notice(source, time, happening, finding.filter(|_| is_shown));
-            self.each(|delivery, _, _| delivery.send(Message::Notice(Arc::clone(&notice))));
+            self.each(|delivery, _, _| delivery.notice(&notice));
         }
     }
 

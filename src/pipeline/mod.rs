@@ -192,7 +192,7 @@ pub fn run(
         let mut deliveries = Vec::with_capacity(sinks.len());
         let mut on_main_thread = None;
         for sink in sinks {
-            let (delivery, inbox) = delivery(sink.name());
+            let (delivery, inbox) = delivery(&*sink);
             let name = sink.name().to_owned();
             let driver = Driver::new(sink, inbox, reports.clone(), Arc::clone(stats), shutdown.clone());
             deliveries.push(delivery);

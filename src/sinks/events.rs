@@ -74,6 +74,10 @@ impl Sink for Events {
         "events"
     }
 
+    fn wants_notices(&self) -> bool {
+        true
+    }
+
     fn open(&mut self, _: SourceContext) -> Result<(), SinkError> {
         Ok(())
     }

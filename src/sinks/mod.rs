@@ -139,6 +139,11 @@ pub trait Sink: Send {
         false
     }
 
+    /// Whether it does something with notices: to others none are sent.
+    fn wants_notices(&self) -> bool {
+        false
+    }
+
     /// A source begins, or begins anew.
     ///
     /// # Errors

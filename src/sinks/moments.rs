@@ -78,6 +78,10 @@ impl Sink for Moments {
         "snapshots"
     }
 
+    fn wants_notices(&self) -> bool {
+        true
+    }
+
     fn open(&mut self, _: SourceContext) -> Result<(), SinkError> {
         Ok(())
     }

@@ -99,6 +99,10 @@ impl Sink for Serve {
         "serve"
     }
 
+    fn wants_notices(&self) -> bool {
+        true
+    }
+
     fn open(&mut self, _: SourceContext) -> Result<(), SinkError> {
         Ok(())
     }
