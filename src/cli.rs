@@ -137,7 +137,7 @@ pub struct RunArgs {
     #[arg(required_unless_present = "config", value_name = "SOURCE")]
     pub sources: Vec<String>,
 
-    /// Take sources and options from this file, too; what is typed wins
+    /// Take sources and options from this file, too; an option that is typed replaces the file's
     ///
     /// TOML: a key an option, by its name without dashes, and a table of sources. Unknown keys are errors.
     #[arg(long, value_name = "FILE.toml")]

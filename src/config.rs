@@ -6,6 +6,7 @@ pub mod explain;
 pub mod scan;
 pub mod serve;
 
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -107,12 +108,7 @@ impl RunConfig {
             return Err(UsageError("--save needs the feature \"gstreamer\", which this build lacks".to_owned()).into());
         }
         let save = args.output.save.as_deref().map(|path| save_target(path, &sources)).transpose()?;
-        if let Some(events) = &args.output.events {
-            refuse_source(events, &sources)?;
-            if args.output.save.as_ref() == Some(events) {
-                return Err(UsageError("--save and --events name the same file; give each its own".to_owned()).into());
-            }
-        }
+        refuse_replacing(args, &sources)?;
         let token = std::env::var(serve::TOKEN_VARIABLE).ok();
         let live = serve::LiveOutputs::new(&args.live, token.as_deref())?;
         let show = wants_window(&args.output, live.is_some())?;
@@ -232,7 +228,8 @@ pub fn available_threads() -> usize {
 fn wants_window(output: &OutputArgs, is_live: bool) -> Result<bool, UsageError> {
     let possible = cfg!(feature = "opencv");
     if !output.show {
-        let no_other_output = output.save.is_none() && output.events.is_none() && !is_live;
+        let no_other_output =
+            output.save.is_none() && output.events.is_none() && output.snapshots.is_none() && !is_live;
         return Ok(possible && no_other_output && !output.headless && display::check().is_ok());
     }
     if !possible {
@@ -267,6 +264,34 @@ fn save_target(path: &Path, sources: &[SourceSpec]) -> Result<SaveTarget, UsageE
             sources.len()
         ))),
     }
+}
+
+/// No output may replace what is read, or another output.
+fn refuse_replacing(args: &RunArgs, sources: &[SourceSpec]) -> Result<(), UsageError> {
+    let output = &args.output;
+    let outputs = [("--save", &output.save), ("--events", &output.events), ("--stats", &output.stats)];
+    let given: Vec<(&str, &PathBuf)> =
+        outputs.into_iter().filter_map(|(option, path)| Some((option, path.as_ref()?))).collect();
+    for (index, &(option, path)) in given.iter().enumerate() {
+        if option != "--save" {
+            refuse_source(path, sources)?;
+        }
+        if args.config.as_ref().is_some_and(|config| is_same_file(config, path)) {
+            return Err(UsageError(format!("{option} {} would overwrite the configuration file", path.display())));
+        }
+        for &(other, other_path) in &given[index + 1..] {
+            if path == other_path || is_same_file(path, other_path) {
+                return Err(UsageError(format!("{option} and {other} name the same file; give each its own")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// By device and inode, so that links are seen through.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| path.metadata().ok().filter(Metadata::is_file).map(|file| (file.dev(), file.ino()));
+    identity(one).is_some_and(|one| identity(other) == Some(one))
 }
 
 /// An output must not replace what is being read.

@@ -58,7 +58,8 @@ pub struct RunSnapshot {
 pub struct SourceSnapshot {
     /// Its name.
     pub source: String,
-    /// What it does at the moment.
+    /// What it does at the moment: a [`SourceState`] of a live source, `playing` or `ended` of a recorded one, `waiting` before
+    /// either.
     pub state: String,
     /// How often it was lost or could not be opened.
     pub disconnections: u64,
@@ -130,6 +131,16 @@ impl RunStats {
                 *stats.faces.entry(face.to_owned()).or_default() += 1;
             }
         });
+    }
+
+    /// A recorded source is in another phase: `playing` or `ended`.
+    pub fn phase(&self, source: usize, phase: &str) {
+        self.with(source, |stats| phase.clone_into(&mut stats.state));
+    }
+
+    /// All tracks of a source have ended.
+    pub fn nobody_in_sight(&self, source: usize) {
+        self.with(source, |stats| stats.faces.values_mut().for_each(|count| *count = 0));
     }
 
     /// An alarm was raised.

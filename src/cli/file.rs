@@ -1,8 +1,8 @@
 //! A configuration file in place of a long command line: `run --config FILE.toml`.
 //!
 //! Each key is the name of an option of `run` without its dashes, and the table `[sources]` names the sources. The file is
-//! turned into arguments that come before those typed, so that both are parsed, checked and documented in one place, and what
-//! is typed wins.
+//! turned into arguments that come before those typed, so that both are parsed, checked and documented in one place, and an
+//! option that is typed replaces the file's.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -65,7 +65,8 @@ pub fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Cli, FileError>
     let from_file = arguments(&text).map_err(invalid)?;
     // Alone first: what is wrong with it must not look like a typing mistake.
     check_alone(path, &from_file)?;
-    let place = line.iter().position(|word| word == "run").expect("the command was parsed") + 1;
+    // The first word is the program's own name.
+    let place = line.iter().skip(1).position(|word| word == "run").expect("the command was parsed") + 2;
     let all = line[..place].iter().chain(&from_file).chain(&line[place..]);
     Ok(Cli::parse_from(all))
 }

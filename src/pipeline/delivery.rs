@@ -1,8 +1,8 @@
 //! From the findings to one sink: a bounded queue, and the loop of the thread at its end.
 //!
-//! Frames need a permit, of which there are a few: a recorded source waits for one, a live source goes on without. What
-//! tells that a source begins or ends needs none, and has room of its own in the queue, so that a slow sink loses frames but
-//! never the thread of the story. A sink that takes nothing at all is given up.
+//! Frames need a permit, of which there are a few: a recorded source waits for one, a live source goes on without. Notices
+//! need none; they too wait for room, or go missing and are counted, but leave places for what tells that a source begins
+//! or ends. A sink that does not even take that is given up.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,10 +18,14 @@ use crate::stats::RunStats;
 
 /// Frames that may wait for a sink.
 const FRAMES: usize = 4;
-/// Messages without a frame that may wait for a sink.
-const OTHERS: usize = 60;
+/// Notices that may wait for a sink.
+const NOTICES: usize = 60;
+/// Places that notices leave to beginnings and ends.
+const OTHERS: usize = 64;
 /// How often a sink without messages may look at the clock, and how often a waiting sender looks whether to go on waiting.
 const TICK: Duration = Duration::from_millis(250);
+/// How often a notice that waits looks for room.
+const POLL: Duration = Duration::from_millis(5);
 /// How long a sink may take after a signal asked for the end.
 pub(super) const DRAIN: Duration = Duration::from_millis(4500);
 
@@ -42,12 +46,15 @@ pub(super) enum Outcome {
     Dropped,
     /// Nobody takes messages any more.
     Gone,
+    /// Somebody should, and does not.
+    Stuck,
 }
 
 /// The sending end.
 #[derive(Debug)]
 pub(super) struct Delivery {
     pub(super) name: &'static str,
+    wants_frames: bool,
     wants_notices: bool,
     messages: Sender<Message>,
     permits: Sender<()>,
@@ -62,28 +69,54 @@ pub(super) struct Inbox {
 
 /// A queue to a sink.
 pub(super) fn delivery(sink: &dyn Sink) -> (Delivery, Inbox) {
-    queue(sink.name(), sink.wants_notices())
+    let (delivery, inbox) = queue(sink.name());
+    (Delivery { wants_frames: sink.wants_frames(), wants_notices: sink.wants_notices(), ..delivery }, inbox)
 }
 
-fn queue(name: &'static str, wants_notices: bool) -> (Delivery, Inbox) {
-    let (messages, inbox) = bounded(FRAMES + OTHERS);
+fn queue(name: &'static str) -> (Delivery, Inbox) {
+    let (messages, inbox) = bounded(FRAMES + NOTICES + OTHERS);
     let (permits, used) = bounded(FRAMES);
-    (Delivery { name, wants_notices, messages, permits }, Inbox { messages: inbox, permits: used })
+    (
+        Delivery { name, wants_frames: true, wants_notices: true, messages, permits },
+        Inbox { messages: inbox, permits: used },
+    )
 }
 
 impl Delivery {
     /// Hands over a frame: of a live source if there is room, of a recorded one as soon as there is.
     pub(super) fn frame(&self, finding: Arc<Finding>, is_live: bool, shutdown: &Shutdown) -> Outcome {
-        let permit = if is_live { self.permit_now() } else { self.permit_waiting(shutdown) };
+        if !self.wants_frames {
+            return Outcome::Taken;
+        }
+        let permit = if is_live { self.permit_now() } else { wait(shutdown, || self.permit_within(TICK)) };
         match permit {
             Outcome::Taken => self.send(Message::Frame(finding)),
             other => other,
         }
     }
 
-    /// Hands over a notice, if the sink wants any.
-    pub(super) fn notice(&self, notice: &Arc<Notice>) -> Outcome {
-        if self.wants_notices { self.send(Message::Notice(Arc::clone(notice))) } else { Outcome::Taken }
+    /// Hands over a notice, if the sink wants any: of a live source if there is room, of a recorded one as soon as there is.
+    pub(super) fn notice(&self, notice: &Arc<Notice>, is_live: bool, shutdown: &Shutdown) -> Outcome {
+        if !self.wants_notices {
+            return Outcome::Taken;
+        }
+        // Nobody else sends, so that room stays room.
+        let room = || if self.messages.len() < FRAMES + NOTICES { Outcome::Taken } else { Outcome::Dropped };
+        let room = if is_live {
+            room()
+        } else {
+            wait(shutdown, || match room() {
+                Outcome::Taken => Some(Outcome::Taken),
+                _ => {
+                    std::thread::sleep(POLL);
+                    None
+                }
+            })
+        };
+        match room {
+            Outcome::Taken => self.send(Message::Notice(Arc::clone(notice))),
+            other => other,
+        }
     }
 
     /// Hands over a message without a frame, at once.
@@ -91,10 +124,7 @@ impl Delivery {
         match self.messages.try_send(message) {
             Ok(()) => Outcome::Taken,
             Err(TrySendError::Disconnected(_)) => Outcome::Gone,
-            Err(TrySendError::Full(_)) => {
-                tracing::error!("the {} output takes nothing any more: given up", self.name);
-                Outcome::Gone
-            }
+            Err(TrySendError::Full(_)) => Outcome::Stuck,
         }
     }
 
@@ -106,18 +136,24 @@ impl Delivery {
         }
     }
 
-    fn permit_waiting(&self, shutdown: &Shutdown) -> Outcome {
-        let mut signalled_at: Option<Instant> = None;
-        loop {
-            match self.permits.send_timeout((), TICK) {
-                Ok(()) => return Outcome::Taken,
-                Err(SendTimeoutError::Disconnected(())) => return Outcome::Gone,
-                Err(SendTimeoutError::Timeout(())) => {
-                    if shutdown.was_signalled() && signalled_at.get_or_insert_with(Instant::now).elapsed() > DRAIN {
-                        return Outcome::Gone;
-                    }
-                }
-            }
+    fn permit_within(&self, patience: Duration) -> Option<Outcome> {
+        match self.permits.send_timeout((), patience) {
+            Ok(()) => Some(Outcome::Taken),
+            Err(SendTimeoutError::Disconnected(())) => Some(Outcome::Gone),
+            Err(SendTimeoutError::Timeout(())) => None,
+        }
+    }
+}
+
+/// Tries again and again, but not for ever once a signal has asked for the end.
+fn wait(shutdown: &Shutdown, mut attempt: impl FnMut() -> Option<Outcome>) -> Outcome {
+    let mut signalled_at: Option<Instant> = None;
+    loop {
+        if let Some(outcome) = attempt() {
+            return outcome;
+        }
+        if shutdown.was_signalled() && signalled_at.get_or_insert_with(Instant::now).elapsed() > DRAIN {
+            return Outcome::Stuck;
         }
     }
 }
@@ -133,6 +169,7 @@ pub(super) struct Driver {
     open: Vec<usize>,
     times: SinkTimes,
     is_sound: bool,
+    ticked_at: Instant,
 }
 
 impl Driver {
@@ -144,7 +181,17 @@ impl Driver {
         shutdown: Shutdown,
     ) -> Self {
         let times = SinkTimes::default();
-        Self { sink, inbox, reports, stats, shutdown, open: Vec::new(), times, is_sound: true }
+        Self {
+            sink,
+            inbox,
+            reports,
+            stats,
+            shutdown,
+            open: Vec::new(),
+            times,
+            is_sound: true,
+            ticked_at: Instant::now(),
+        }
     }
 
     pub(super) fn name(&self) -> &'static str {
@@ -165,9 +212,13 @@ impl Driver {
     pub(super) fn step(&mut self, patience: Duration) -> bool {
         self.is_sound = match self.inbox.messages.recv_timeout(patience) {
             Ok(message) => self.take(message),
-            Err(RecvTimeoutError::Timeout) => self.accept(|sink| sink.tick()),
+            Err(RecvTimeoutError::Timeout) => true,
             Err(RecvTimeoutError::Disconnected) => return false,
         };
+        if self.is_sound && self.ticked_at.elapsed() >= TICK {
+            self.ticked_at = Instant::now();
+            self.is_sound = self.accept(|sink| sink.tick());
+        }
         if self.sink.wants_to_stop() {
             self.shutdown.request();
         }
@@ -206,7 +257,7 @@ impl Driver {
                 self.times.draw += drawing;
                 self.times.write += started.elapsed().saturating_sub(drawing);
                 self.stats.latency(finding.source, self.sink.name(), finding.frame.read_started.elapsed());
-                // The frame is done with only now: a permit stands for a frame in memory.
+                // The frame is done with only now: a permit stands for one that the sink keeps waiting.
                 drop(finding);
                 self.inbox.permits.try_recv().expect("the frame came with a permit");
                 is_sound
@@ -236,7 +287,8 @@ mod tests {
     use image::RgbImage;
 
     use super::*;
-    use crate::sinks::testing;
+    use crate::capture::SourceState;
+    use crate::sinks::{Happening, Origin, testing};
 
     const SIZE: (u32, u32) = (8, 6);
 
@@ -250,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_slow_sink_loses_live_frames_but_no_beginning_and_no_end() {
-        let (delivery, inbox) = queue("slow", true);
+        let (delivery, inbox) = queue("slow");
         let shutdown = Shutdown::default();
         assert_eq!(delivery.send(Message::Open { source: 0, info: testing::live_source(SIZE) }), Outcome::Taken);
         let outcomes: Vec<_> = (0..20).map(|index| delivery.frame(finding(index), true, &shutdown)).collect();
@@ -266,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_recorded_frame_waits_for_its_place() {
-        let (delivery, inbox) = queue("slow", true);
+        let (delivery, inbox) = queue("slow");
         let shutdown = Shutdown::default();
         std::thread::scope(|scope| {
             let sender = scope
@@ -283,13 +335,48 @@ mod tests {
     #[test]
     fn a_sink_that_is_gone_or_takes_nothing_is_given_up() {
         let shutdown = Shutdown::default();
-        let (gone, inbox) = queue("gone", true);
+        let (gone, inbox) = queue("gone");
         drop(inbox);
         assert_eq!(gone.frame(finding(0), true, &shutdown), Outcome::Gone);
         assert_eq!(gone.frame(finding(0), false, &shutdown), Outcome::Gone);
-        let (dead, _inbox) = queue("dead", true);
-        let outcomes: Vec<_> = (0..=FRAMES + OTHERS).map(|source| dead.send(Message::Close(source))).collect();
-        assert_eq!(outcomes.iter().filter(|outcome| **outcome == Outcome::Gone).count(), 1, "memory is bounded");
+        let (dead, _inbox) = queue("dead");
+        let places = FRAMES + NOTICES + OTHERS;
+        let outcomes: Vec<_> = (0..=places).map(|source| dead.send(Message::Close(source))).collect();
+        assert_eq!(outcomes.iter().filter(|outcome| **outcome == Outcome::Stuck).count(), 1, "memory is bounded");
+    }
+
+    fn notice() -> Arc<Notice> {
+        let origin = Arc::new(Origin { classes: Arc::from(["mask".to_owned()]), model: "a".to_owned() });
+        let (name, time) = ("door".into(), std::time::SystemTime::UNIX_EPOCH);
+        Arc::new(Notice {
+            source: 0,
+            name,
+            time,
+            happening: Happening::State(SourceState::Live),
+            origin,
+            finding: None,
+        })
+    }
+
+    #[test]
+    fn a_flood_of_notices_waits_or_goes_missing_but_ends_no_sink() {
+        let shutdown = Shutdown::default();
+        let (live, inbox) = queue("slow");
+        let outcomes: Vec<_> = (0..200).map(|_| live.notice(&notice(), true, &shutdown)).collect();
+        assert_eq!(outcomes.iter().filter(|outcome| **outcome == Outcome::Taken).count(), FRAMES + NOTICES);
+        assert!(!outcomes.contains(&Outcome::Gone) && !outcomes.contains(&Outcome::Stuck));
+        assert_eq!(live.send(Message::Close(0)), Outcome::Taken, "an end is told whatever was missed");
+        drop(inbox);
+
+        let (recorded, inbox) = queue("slow");
+        std::thread::scope(|scope| {
+            let sender =
+                scope.spawn(move || (0..200).all(|_| recorded.notice(&notice(), false, &shutdown) == Outcome::Taken));
+            for _ in 0..200 {
+                assert!(matches!(next(&inbox), Message::Notice(_)));
+            }
+            assert!(sender.join().unwrap(), "a recording loses none");
+        });
     }
 
     #[test]

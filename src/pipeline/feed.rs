@@ -14,6 +14,8 @@ use crate::stats::DropCounters;
 
 /// How often a sender that waits looks whether there is still somebody to wait for.
 const POLL: Duration = Duration::from_millis(50);
+/// How often a sender looks whether all is taken.
+const FLUSH_POLL: Duration = Duration::from_millis(1);
 /// States that may wait. They change seldom; when nobody takes them for long, the oldest go.
 const STATES: usize = 16;
 
@@ -241,6 +243,13 @@ impl<T> FeedSender<T> {
             }
         }
         Err(Closed)
+    }
+
+    /// Waits until all that was sent is taken, or nobody takes it any more.
+    pub fn flush(&self) {
+        while !self.sender.is_empty() && !self.shutdown.is_requested() {
+            std::thread::sleep(FLUSH_POLL);
+        }
     }
 
     /// For recorded sources, and for the last message of any: waits while the channel is full, so that nothing is lost.

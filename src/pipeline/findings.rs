@@ -40,6 +40,7 @@ pub(super) struct Findings {
 /// A source that has delivered a frame.
 pub(super) struct OpenSource {
     info: Arc<SourceInfo>,
+    is_live: bool,
     frames: u64,
     tracker: Tracker,
     /// None where the model does not know the class that raises alarms.
@@ -69,7 +70,7 @@ impl Findings {
     }
 
     fn frame(&mut self, source: usize, info: Arc<SourceInfo>, policy: Policy, frame: Frame, analysis: Analysis) {
-        let info = self.opened(source, info, frame.image.dimensions());
+        let info = self.opened(source, info, policy, frame.image.dimensions());
         self.times.add(&frame, &analysis);
         let (update, alarms) = self.track(source, &frame, &analysis);
         let classes = &self.origin.classes;
@@ -99,7 +100,13 @@ impl Findings {
 
     /// What is known of a source, whose frames have this size: what a camera declares and what it delivers may differ, and
     /// what it delivers may change.
-    fn opened(&mut self, source: usize, info: Arc<SourceInfo>, (width, height): (u32, u32)) -> Arc<SourceInfo> {
+    fn opened(
+        &mut self,
+        source: usize,
+        info: Arc<SourceInfo>,
+        policy: Policy,
+        (width, height): (u32, u32),
+    ) -> Arc<SourceInfo> {
         if let Some(open) = self.sources.get(&source)
             && (open.info.width, open.info.height) == (width, height)
         {
@@ -109,7 +116,10 @@ impl Findings {
         match self.sources.get_mut(&source) {
             Some(open) => open.info = Arc::clone(&info),
             None => {
-                self.sources.insert(source, self.begin(&info));
+                self.sources.insert(source, self.begin(&info, policy));
+                if policy == Policy::Recorded {
+                    self.stats.phase(source, "playing");
+                }
                 self.tell(Report::Opened { source, info: Arc::clone(&info) });
             }
         }
@@ -120,8 +130,32 @@ impl Findings {
     fn state(&mut self, source: usize, state: SourceState) {
         self.stats.state(source, &state);
         let notice = self.notice(source, SystemTime::now(), Happening::State(state.clone()), None);
-        self.each(|delivery, _, _| delivery.notice(&notice));
+        self.announce(&notice, true);
+        if !state.delivers() {
+            // Who was in sight cannot be known again when the source is back.
+            self.end_tracks(source);
+        }
         self.tell(Report::State { source, state });
+    }
+
+    fn end_tracks(&mut self, source: usize) {
+        let Some(open) = self.sources.get_mut(&source) else { return };
+        let update = open.tracker.end();
+        if let Some(alarms) = &mut open.alarms {
+            alarms.update(&update);
+        }
+        self.stats.nobody_in_sight(source);
+        self.tell_what_happened(source, &update.events, Vec::new(), None);
+    }
+
+    fn announce(&mut self, notice: &Arc<Notice>, is_live: bool) {
+        self.each(|delivery, stats, shutdown| {
+            let outcome = delivery.notice(notice, is_live, shutdown);
+            if outcome == Outcome::Dropped {
+                stats.dropped(notice.source, delivery.name);
+            }
+            outcome
+        });
     }
 
     fn notice(
@@ -135,13 +169,14 @@ impl Findings {
         Arc::new(Notice { source, name, time, happening, origin, finding: finding.map(Arc::clone) })
     }
 
-    fn begin(&self, info: &Arc<SourceInfo>) -> OpenSource {
+    fn begin(&self, info: &Arc<SourceInfo>, policy: Policy) -> OpenSource {
         // A picture is all that there will ever be of it.
         let settings = if info.frame_count == Some(1) { TrackSettings::still() } else { TrackSettings::default() };
         let classes = &self.origin.classes;
         let alarming = classes.iter().position(|class| class == NO_MASK);
         OpenSource {
             info: Arc::clone(info),
+            is_live: policy == Policy::Live,
             frames: 0,
             tracker: Tracker::new(settings, classes),
             alarms: alarming.map(|class| Alarms::new(self.alarm_after, class)),
@@ -168,7 +203,9 @@ impl Findings {
         alarms: Vec<Alarm>,
         finding: Option<&Arc<Finding>>,
     ) {
-        let Some(time) = self.sources.get(&source).map(|open| open.captured_at) else { return };
+        let Some((time, is_live)) = self.sources.get(&source).map(|open| (open.captured_at, open.is_live)) else {
+            return;
+        };
         let tracks = events.iter().copied().map(Happening::Track);
         for happening in tracks.chain(alarms.into_iter().map(Happening::Alarm)) {
             let is_shown = match &happening {
@@ -180,17 +217,14 @@ impl Findings {
                 Happening::State(_) => false,
             };
             let notice = self.notice(source, time, happening, finding.filter(|_| is_shown));
-            self.each(|delivery, _, _| delivery.notice(&notice));
+            self.announce(&notice, is_live);
         }
     }
 
     fn close(&mut self, source: usize, error: Option<CaptureError>) {
-        if let Some(open) = self.sources.get_mut(&source) {
-            let update = open.tracker.end();
-            if let Some(alarms) = &mut open.alarms {
-                alarms.update(&update);
-            }
-            self.tell_what_happened(source, &update.events, Vec::new(), None);
+        self.end_tracks(source);
+        if self.sources.remove(&source).is_some_and(|open| !open.is_live) {
+            self.stats.phase(source, "ended");
         }
         self.each(|delivery, _, _| delivery.send(Message::Close(source)));
         self.tell(Report::Closed { source });
@@ -202,7 +236,18 @@ impl Findings {
     /// Does something with each sink that still takes messages.
     fn each(&mut self, mut act: impl FnMut(&Delivery, &RunStats, &Shutdown) -> Outcome) {
         let (stats, shutdown) = (&self.stats, &self.shutdown);
-        self.deliveries.retain(|delivery| act(delivery, stats, shutdown) != Outcome::Gone);
+        let mut stuck = Vec::new();
+        self.deliveries.retain(|delivery| match act(delivery, stats, shutdown) {
+            Outcome::Taken | Outcome::Dropped => true,
+            Outcome::Gone => false,
+            Outcome::Stuck => {
+                stuck.push(delivery.name);
+                false
+            }
+        });
+        for stage in stuck {
+            self.tell(Report::Problem(Problem::GivenUp { stage }));
+        }
     }
 
     fn tell(&self, report: Report) {

@@ -115,6 +115,12 @@ pub enum Problem {
         /// What the system said.
         error: std::io::Error,
     },
+    /// An output took nothing any more, not even that a source had ended.
+    #[error("the {stage} output takes nothing any more: given up; the others go on")]
+    GivenUp {
+        /// Name of the sink.
+        stage: &'static str,
+    },
     /// A stage went on after the end.
     #[error("the {stage} stage did not finish within {} s after the end was asked for: given up", delivery::DRAIN.as_secs_f64())]
     Stuck {

@@ -158,6 +158,8 @@ pub(super) fn capture(
         if sender.send_waiting(Captured::Closed { source, error }).is_err() {
             return None;
         }
+        // Or the first frame of the next source would take its place.
+        sender.flush();
     }
     None
 }

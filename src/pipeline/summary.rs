@@ -140,7 +140,10 @@ impl fmt::Display for Summary {
                     }
                 }
                 writeln!(f)?;
-                for (output, LatencySnapshot { p50, p95, p99, .. }) in &source.latency_ms {
+                // A recording waits for its outputs, so that how old its frames are says nothing.
+                let is_recorded = ["playing", "ended"].contains(&source.state.as_str());
+                for (output, LatencySnapshot { p50, p95, p99, .. }) in source.latency_ms.iter().filter(|_| !is_recorded)
+                {
                     writeln!(f, "  {:widest$}  {output} after p50 {p50:.0}, p95 {p95:.0}, p99 {p99:.0} ms", "")?;
                 }
             }

@@ -139,6 +139,11 @@ pub trait Sink: Send {
         false
     }
 
+    /// Whether it does something with frames: to others none are sent.
+    fn wants_frames(&self) -> bool {
+        true
+    }
+
     /// Whether it does something with notices: to others none are sent.
     fn wants_notices(&self) -> bool {
         false
@@ -175,7 +180,7 @@ pub trait Sink: Send {
     /// When a file cannot be completed.
     fn close(&mut self, source: usize) -> Result<(), SinkError>;
 
-    /// Time passes: called between frames, several times a second while none come.
+    /// Time passes: called several times a second, between other calls.
     ///
     /// # Errors
     ///

@@ -78,6 +78,10 @@ impl Sink for Moments {
         "snapshots"
     }
 
+    fn wants_frames(&self) -> bool {
+        false
+    }
+
     fn wants_notices(&self) -> bool {
         true
     }

@@ -148,8 +148,8 @@ impl Sink for Save {
 
     fn write(&mut self, finding: &Arc<Finding>) -> Result<(), SinkError> {
         if let Some(segments) = self.live.get_mut(&finding.source) {
-            let completed = segments.write(finding);
-            return self.note(completed);
+            segments.write(finding, &mut self.written)?;
+            return self.note(Ok(None));
         }
         if let Some((_, video)) = self.videos.get_mut(&finding.source) {
             if let Err(error) = video.write(finding.annotated().clone(), finding.frame.pts) {

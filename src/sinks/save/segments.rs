@@ -37,14 +37,16 @@ impl Segments {
     }
 
     /// Appends a frame, to a new segment where the current one is long enough, has frames of another size, or lies later on
-    /// the source's clock. Gives what was completed by that.
-    pub(super) fn write(&mut self, finding: &Arc<Finding>) -> Result<Option<Written>, VideoError> {
+    /// the source's clock. What that completes is added to `written`.
+    pub(super) fn write(&mut self, finding: &Arc<Finding>, written: &mut Vec<Written>) -> Result<(), VideoError> {
         let (picture, pts) = (finding.annotated(), finding.frame.pts);
         let size = picture.dimensions();
         let is_due = self.current.as_ref().is_some_and(|segment| {
             segment.size != size || pts <= segment.last_pts || pts - segment.first_pts >= self.length
         });
-        let completed = if is_due { self.finish()? } else { None };
+        if is_due {
+            written.extend(self.finish()?);
+        }
         let segment = match &mut self.current {
             Some(segment) => segment,
             None => {
@@ -59,7 +61,7 @@ impl Segments {
             self.current = None;
             return Err(error);
         }
-        Ok(completed)
+        Ok(())
     }
 
     /// Completes the current segment if its time is over, whether or not frames come.
