@@ -103,6 +103,12 @@ impl RunConfig {
     /// When a source does not exist or options contradict each other.
     pub fn new(args: &RunArgs) -> Result<Self, ConfigError> {
         let named = capture::named_sources(&args.sources)?;
+        if named.is_empty() {
+            return Err(UsageError(
+                "there is no source; add one, such as door = \"rtsp://...\" under [sources]".to_owned(),
+            )
+            .into());
+        }
         let sources: Vec<SourceSpec> = named.iter().map(|source| source.spec.clone()).collect();
         if args.output.save.is_some() && !cfg!(feature = "gstreamer") {
             return Err(UsageError("--save needs the feature \"gstreamer\", which this build lacks".to_owned()).into());

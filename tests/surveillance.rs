@@ -69,6 +69,19 @@ fn an_alarm_is_raised_once_a_person_and_says_why() {
 }
 
 #[test]
+fn no_output_replaces_what_is_read_or_another_output() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (picture, config, both) = (path("a.jpg"), path("a.toml"), path("same.jsonl"));
+    std::fs::copy(sample("empty_studio.jpg"), &picture).unwrap();
+    std::fs::write(&config, "headless = true\n").unwrap();
+    maskwatch(["run", &picture, "--stats", &picture]).fails(2, "would overwrite a source");
+    maskwatch(["run", &picture, "--config", &config, "--stats", &config]).fails(2, "overwrite the configuration file");
+    maskwatch(["run", &picture, "--events", &both, "--stats", &both]).fails(2, "name the same file");
+    assert_eq!(std::fs::read(&picture).unwrap(), std::fs::read(sample("empty_studio.jpg")).unwrap());
+}
+
+#[test]
 fn a_configuration_that_makes_no_sense_is_told_before_anything_runs() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.toml");
@@ -77,6 +90,9 @@ fn a_configuration_that_makes_no_sense_is_told_before_anything_runs() {
         ("colour = 1\n[sources]\na = '0'\n", 2, "unknown key \"colour\""),
         ("limit = 0\n[sources]\na = '0'\n", 2, "invalid value '0'"),
         ("[sources]\na = '/nonexistent.mp4'\n", 3, "/nonexistent.mp4"),
+        ("headless = true\n", 2, "there is no source"),
+        ("model = '/nonexistent'\n[sources]\na = '0'\n", 3, "cannot read the model /nonexistent"),
+        ("[sources]\n'my door' = 'rtsp://camera/x'\n", 2, "letters, digits, - and _"),
     ] {
         std::fs::write(&file, text).unwrap();
         maskwatch(["run", "--config", path, "--check"]).fails(code, expected);

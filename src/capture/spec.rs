@@ -203,6 +203,13 @@ impl SourceSpec {
             Some((name, source)) if is_name(name) && !Path::new(arg).exists() => {
                 Ok((Some(name.to_owned()), Self::parse(source)?))
             }
+            // An address in front of which something stands can only be a name.
+            Some((name, source)) if source.contains("://") && !name.contains("://") && !Path::new(arg).exists() => {
+                Err(CaptureError::BadSource {
+                    arg: format!("{name}=..."),
+                    why: "the name of a source is made of letters, digits, - and _".to_owned(),
+                })
+            }
             _ => Ok((None, Self::parse(arg)?)),
         }
     }

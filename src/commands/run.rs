@@ -38,6 +38,7 @@ use crate::threads;
 pub fn run(args: &RunArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     let mut config = RunConfig::new(args)?;
     if args.check {
+        Engine::load(&config.model, device::resolve(config.device)?)?;
         let sources = config.run.sources.len();
         return super::print(
             format!("{sources} source{}, all options valid\n", if sources == 1 { "" } else { "s" }).as_bytes(),

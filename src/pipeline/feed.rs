@@ -245,6 +245,12 @@ impl<T> FeedSender<T> {
         Err(Closed)
     }
 
+    /// Frames that were sent and dropped on the way.
+    pub fn lost(&self) -> u64 {
+        let drops = self.counters.read();
+        drops.replaced + drops.too_old
+    }
+
     /// Waits until all that was sent is taken, or nobody takes it any more.
     pub fn flush(&self) {
         while !self.sender.is_empty() && !self.shutdown.is_requested() {

@@ -1,6 +1,6 @@
 //! From analyses to findings, shared by all sinks: the stage that knows what each source has delivered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -34,6 +34,8 @@ pub(super) struct Findings {
     pub(super) stats: Arc<RunStats>,
     pub(super) shutdown: Shutdown,
     pub(super) sources: BTreeMap<usize, OpenSource>,
+    /// Live sources whose outage was told.
+    pub(super) lost: BTreeSet<usize>,
     pub(super) times: StageTimes,
 }
 
@@ -129,13 +131,28 @@ impl Findings {
 
     fn state(&mut self, source: usize, state: SourceState) {
         self.stats.state(source, &state);
+        // An outage is told once, not with each attempt to end it.
+        let is_told = match &state {
+            SourceState::Disconnected { .. } => !self.lost.insert(source),
+            SourceState::Connecting { .. } => self.lost.contains(&source),
+            _ => {
+                self.lost.remove(&source);
+                false
+            }
+        };
+        if !is_told {
+            self.tell_state(source, &state);
+        }
+        self.tell(Report::State { source, state });
+    }
+
+    fn tell_state(&mut self, source: usize, state: &SourceState) {
         let notice = self.notice(source, SystemTime::now(), Happening::State(state.clone()), None);
         self.announce(&notice, true);
         if !state.delivers() {
             // Who was in sight cannot be known again when the source is back.
             self.end_tracks(source);
         }
-        self.tell(Report::State { source, state });
     }
 
     fn end_tracks(&mut self, source: usize) {

@@ -19,7 +19,7 @@ pub mod summary;
 mod threads;
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -223,6 +223,7 @@ pub fn run(
             stats: Arc::clone(stats),
             shutdown: shutdown.clone(),
             sources: BTreeMap::new(),
+            lost: BTreeSet::new(),
             times: StageTimes::default(),
         };
         threads.spawn("findings".to_owned(), move || Ending::Findings(findings.run(&from_inference)));

@@ -87,12 +87,20 @@ fn watch_one(
     settings: CaptureSettings,
 ) -> Result<Result<(), CaptureError>, Closed> {
     let mut pace = Pace::default();
-    let mut left = settings.limit.unwrap_or(u64::MAX);
-    while left > 0 {
+    let limit = settings.limit.unwrap_or(u64::MAX);
+    let mut sent = 0u64;
+    loop {
+        // What was dropped on the way does not count.
+        if sent.saturating_sub(sender.lost()) >= limit {
+            sender.flush();
+            if sent.saturating_sub(sender.lost()) >= limit {
+                break;
+            }
+        }
         match supervisor.next_event() {
             Ok(LiveEvent::State(state)) => sender.send_state(Captured::State { source, state })?,
             Ok(LiveEvent::Frame { info, frame, skipped }) => {
-                left -= 1;
+                sent += 1;
                 sender.count_skipped(skipped);
                 pace.deliver(source, &info, *frame, sender, settings)?;
             }
