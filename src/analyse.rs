@@ -167,16 +167,16 @@ pub struct Analyser(Way);
 
 #[derive(Debug)]
 enum Way {
-    Whole(Whole),
-    Scanned(Scanned),
+    Whole(Box<Whole>),
+    Scanned(Box<Scanned>),
 }
 
 impl Analyser {
     /// Analyses with a loaded model, at its resolution.
     pub fn new(engine: Engine, view: impl Into<View>) -> Self {
         Self(match view.into() {
-            View::Whole(settings) => Way::Whole(Whole::new(engine, settings)),
-            View::Scan(settings) => Way::Scanned(Scanned::new(engine, settings)),
+            View::Whole(settings) => Way::Whole(Box::new(Whole::new(engine, settings))),
+            View::Scan(settings) => Way::Scanned(Box::new(Scanned::new(engine, settings))),
         })
     }
 

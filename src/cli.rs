@@ -101,7 +101,7 @@ pub struct Cli {
 pub enum Command {
     /// Run a model over sources and annotate what it sees
     #[command(long_about = RUN_HELP, after_help = RUN_EXAMPLES)]
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Train a model on folders of labelled pictures
     #[command(long_about = TRAIN_HELP, after_help = TRAIN_EXAMPLES)]
     Train(TrainArgs),

@@ -172,7 +172,7 @@ mod tests {
         let words = ["maskwatch", "run", "--config", path];
         let line = words.iter().chain(typed).map(OsString::from);
         match parse(line) {
-            Ok(Cli { command: Command::Run(args), .. }) => Ok(args),
+            Ok(Cli { command: Command::Run(args), .. }) => Ok(*args),
             Ok(_) => panic!("not run"),
             Err(error) => Err(error.to_string().replace(path, "FILE")),
         }
