@@ -356,7 +356,12 @@ fn four_sources_of_which_one_is_dead() {
     wait_for("the end of all decoders", || run.children().is_empty().then_some(()));
     let _camera = Camera::start(port, &["--credentials", "admin:hunter2"]);
     more(&before, 5);
-    wait_for("as few files, threads and processes as before", || (resources(&run) == idle).then_some(()));
+    wait_for("as few files, threads and processes as before", || {
+        let (files, threads, children) = resources(&run);
+        // The one thread that renews bases begins with the first that is due, which may have been since.
+        let is_as_before = (files, children) == (idle.0, idle.2) && (idle.1..=idle.1 + 1).contains(&threads);
+        is_as_before.then_some(())
+    });
 
     let (code, text) = run.end("-INT");
     assert_eq!(code, Some(130), "{text}");
