@@ -11,7 +11,8 @@ use image::RgbImage;
 use maskwatch::capture::stills::read_image;
 use maskwatch::config::shipped_model;
 use maskwatch::explain::normalise::enlarge;
-use maskwatch::model::engine::{Engine, Layer, Tap};
+use maskwatch::model::engine::{Engine, Tap};
+use maskwatch::model::layer::Layer;
 use maskwatch::model::preprocess::resize;
 use maskwatch::model::resnet::Resolution;
 use maskwatch::pca::cache::{Activations, FrameStamp, KeptBasis};
@@ -40,7 +41,7 @@ fn layer4(engine: &Engine, size: (u32, u32)) -> Layer {
 fn principal_components(criterion: &mut Criterion) {
     threads::size_pools(None);
     let native = load();
-    let atrous = load().with_resolution(Resolution::Atrous);
+    let atrous = load().with_resolution(Resolution::Atrous).expect("packed weights");
     let mut group = criterion.benchmark_group("principal components");
     for layer in [layer4(&native, (224, 224)), layer4(&native, (640, 384)), layer4(&atrous, (640, 384))] {
         let activations = layer.activations.view();

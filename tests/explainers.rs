@@ -8,7 +8,8 @@ use maskwatch::config::shipped_model;
 use maskwatch::explain::normalise::{enlarge, normalise};
 use maskwatch::explain::{Evidence, GradientSource, HayCamRefined, Method, MethodSettings, Needs, Network, ReadAt};
 use maskwatch::model::ModelError;
-use maskwatch::model::engine::{Engine, Inference, Layer, Tap};
+use maskwatch::model::engine::{Engine, Inference, Tap};
+use maskwatch::model::layer::Layer;
 use maskwatch::model::preprocess::squeeze;
 use maskwatch::model::resnet::Resolution;
 use maskwatch::pca::Components;
@@ -318,7 +319,7 @@ fn back_propagation_gives_the_maps_of_the_closed_form() {
     let picture = read_image(&Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/hopper_ffp2.jpg")).unwrap();
     let picture = squeeze(&picture, None, 224);
     for resolution in [Resolution::Native, Resolution::Atrous] {
-        let engine = Engine::load(&shipped_model(), Device::Cpu).unwrap().with_resolution(resolution);
+        let engine = Engine::load(&shipped_model(), Device::Cpu).unwrap().with_resolution(resolution).unwrap();
         let inference = engine.infer(std::slice::from_ref(&picture), Tap::Layer4).unwrap().remove(0);
         let layer4 = settings(HayCamRefined { read_at: ReadAt::Layer4, ..HayCamRefined::default() });
         for class in 0..3 {

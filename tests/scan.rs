@@ -13,7 +13,7 @@ use maskwatch::scan::{Distance, ScanSettings, Scanner};
 use tch::Device;
 
 fn scanner(settings: ScanSettings, resolution: Resolution) -> Scanner {
-    Scanner::new(Engine::load(&scenes_model(), Device::Cpu).unwrap().with_resolution(resolution), settings)
+    Scanner::new(Engine::load(&scenes_model(), Device::Cpu).unwrap().with_resolution(resolution).unwrap(), settings)
 }
 
 fn sample(name: &str) -> RgbImage {

@@ -81,7 +81,7 @@ fn boxes(
 ) -> anyhow::Result<ExitCode> {
     use localisation::report::{self, Findings, text};
     let BoxesConfig { mut settings, resolution, tune_on } = config;
-    let engine = engine.with_resolution(resolution);
+    let engine = engine.with_resolution(resolution)?;
     let data = [&args.data].into_iter().chain(&tune_on);
     let folder = report_folder(args, data.flat_map(|data| VocDataset::subfolders(data)).collect())?;
     let measure = |title, data: &Path, settings: &Settings| {

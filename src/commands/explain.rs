@@ -139,7 +139,7 @@ fn each_picture(
 }
 
 fn load(args: &ExplainArgs, path: &Path, resolution: Resolution) -> anyhow::Result<Engine> {
-    Ok(Engine::load(path, device::resolve(args.model.device)?)?.with_resolution(resolution))
+    Ok(Engine::load(path, device::resolve(args.model.device)?)?.with_resolution(resolution)?)
 }
 
 fn settings(args: &ExplainArgs) -> ComparisonSettings {

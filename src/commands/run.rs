@@ -50,7 +50,7 @@ pub fn run(args: &RunArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     threads::size_pools(config.threads);
     let device = device::resolve(config.device)?;
     config.run.batch = config.batch.unwrap_or_else(|| device::suitable_batch(device));
-    let engine = Engine::load(&config.model, device)?.with_resolution(config.resolution);
+    let engine = Engine::load(&config.model, device)?.with_resolution(config.resolution)?;
     config.run.model = identity(&config.model)?;
     let analyser = Analyser::new(engine, config.view);
     let annotator = Annotator::new()?;

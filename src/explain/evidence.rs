@@ -6,7 +6,8 @@ use ndarray::{Array2, ArrayView1, ArrayView2, ArrayView3};
 
 use super::ExplainError;
 use crate::model::ModelError;
-use crate::model::engine::{Engine, Inference, Layer, Tap};
+use crate::model::engine::{Engine, Inference, Tap};
+use crate::model::layer::Layer;
 
 /// Masks of a picture that a method keeps in memory at once: 13 MB at 224x224.
 pub(super) const MASKS_AT_ONCE: usize = 64;

@@ -23,7 +23,8 @@ use ndarray::{Array2, Axis};
 
 use super::normalise::normalise;
 use super::{ClassActivationMap, Evidence, ExplainError, Explainer, Needs};
-use crate::model::engine::{Layer, Tap};
+use crate::model::engine::Tap;
+use crate::model::layer::Layer;
 use crate::pca::{self, Basis, Components};
 
 /// Share of the variance that `--components auto` keeps: the best of 0.5 to 0.95 on the validation set, read at `layer3`. Read

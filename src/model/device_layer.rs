@@ -6,7 +6,7 @@ use ndarray::{Array1, Array2, Axis};
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::ModelError;
-use super::engine::Layer;
+use super::layer::Layer;
 use super::tensors::to_rows;
 
 /// What a stage of the network gave for one picture, on its device. It belongs to the thread that owns the engine.
@@ -38,6 +38,21 @@ impl DeviceLayer {
             Ok(Self { activations: by_position.f_get(index)?, grid, mean: mean.mapv(f64::from) })
         };
         (0..).zip(means.axis_iter(Axis(0))).map(of_picture).collect()
+    }
+
+    /// What a CPU computed.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch refuses or an activation is not finite.
+    pub(super) fn from_host(layer: &Layer) -> Result<Self, ModelError> {
+        let mean = layer.activations.mapv(f64::from).mean_axis(Axis(0)).expect("at least one position");
+        if mean.iter().any(|mean| !mean.is_finite()) {
+            return Err(ModelError::NotFinite);
+        }
+        let values = layer.activations.as_slice().expect("rows one after another");
+        let shape = [layer.activations.nrows() as i64, layer.activations.ncols() as i64];
+        Ok(Self { activations: Tensor::f_from_slice(values)?.f_view(shape)?, grid: layer.grid, mean })
     }
 
     /// Rows and columns of positions.

@@ -1,5 +1,6 @@
 //! What the pipeline calls: pictures in, logits and activations out, as plain data.
 
+use std::cell::RefCell;
 use std::path::Path;
 
 use image::RgbImage;
@@ -8,7 +9,10 @@ use tch::{Device, Kind, Tensor};
 
 use super::ModelError;
 use super::checkpoint::{Model, ModelDescription};
+use super::cpu::{Activations, CpuNetwork, Wanted};
 use super::device_layer::DeviceLayer;
+use super::folded::FoldedResNet18;
+use super::layer::Layer;
 use super::preprocess::to_input;
 use super::resnet::Resolution;
 use super::tensors::to_rows;
@@ -20,11 +24,22 @@ const BLENDS_AT_ONCE: usize = 16;
 /// A loaded model on its device. One thread owns it: libtorch's tensors can be sent, but not shared.
 #[derive(Debug)]
 pub struct Engine {
+    /// As it was trained, for gradients.
     model: Model,
+    forward: Forward,
     device: Device,
     resolution: Resolution,
     class_weights: Array2<f32>,
     class_biases: Array1<f32>,
+}
+
+/// Who computes activations.
+#[derive(Debug)]
+enum Forward {
+    /// We do, on processors that can.
+    Cpu(Box<RefCell<CpuNetwork>>),
+    /// libtorch.
+    Torch(FoldedResNet18),
 }
 
 /// The network's answer for one picture.
@@ -38,15 +53,6 @@ pub struct Inference {
     pub layer4: Layer,
     /// What `layer3` gives, if it was asked for.
     pub layer3: Option<Layer>,
-}
-
-/// What a stage of the network gives for one picture.
-#[derive(Debug, Clone)]
-pub struct Layer {
-    /// (positions, filters); positions run row by row.
-    pub activations: Array2<f32>,
-    /// Rows and columns of positions.
-    pub grid: (usize, usize),
 }
 
 /// A stage whose activations can be had.
@@ -66,15 +72,24 @@ impl Engine {
     /// See [`Model::load`].
     pub fn load(path: &Path, device: Device) -> Result<Self, ModelError> {
         let model = Model::load(path, device)?;
+        let forward = Forward::new(&model, device, Resolution::Native)?;
         let class_weights = to_rows(model.network.class_weights())?;
         let class_biases = to_rows(&model.network.class_biases().f_unsqueeze(0)?)?.row(0).to_owned();
-        Ok(Self { model, device, resolution: Resolution::Native, class_weights, class_biases })
+        Ok(Self { model, forward, device, resolution: Resolution::Native, class_weights, class_biases })
     }
 
     /// The same engine with `layer4` read at another resolution. Logits and probabilities stay those of the native one,
     /// which the network was trained at.
-    pub fn with_resolution(self, resolution: Resolution) -> Self {
-        Self { resolution, ..self }
+    ///
+    /// # Errors
+    ///
+    /// When libtorch refuses, for want of memory for example.
+    pub fn with_resolution(self, resolution: Resolution) -> Result<Self, ModelError> {
+        if resolution == self.resolution {
+            return Ok(self);
+        }
+        let forward = Forward::new(&self.model, self.device, resolution)?;
+        Ok(Self { forward, resolution, ..self })
     }
 
     /// What the model file says of itself.
@@ -106,38 +121,42 @@ impl Engine {
         if prepared.is_empty() {
             return Ok(Vec::new());
         }
+        let atrous = self.resolution == Resolution::Atrous;
+        let wanted = Wanted { layer3: first == Tap::Layer3, native: true, atrous };
+        let temperature = self.model.description.temperature as f32;
+        let activations = self.activations(prepared, wanted)?.into_iter();
+        let answer = |Activations { layer3, native, atrous }| {
+            let native: Layer = native.expect("what was asked for");
+            let pooled = native.activations.mean_axis(Axis(0)).expect("at least one position");
+            let logits = self.class_weights.dot(&pooled) + &self.class_biases;
+            if logits.iter().any(|logit| !logit.is_finite()) {
+                return Err(ModelError::NotFinite);
+            }
+            let probabilities = softmax(&logits / temperature);
+            Ok(Inference { logits, probabilities, layer4: atrous.unwrap_or(native), layer3 })
+        };
+        activations.map(answer).collect()
+    }
+
+    fn activations(&self, prepared: &[RgbImage], wanted: Wanted) -> Result<Vec<Activations>, ModelError> {
+        let network = match &self.forward {
+            Forward::Cpu(network) => return Ok(network.borrow_mut().forward(prepared, wanted)),
+            Forward::Torch(network) => network,
+        };
         let _no_gradients = tch::no_grad_guard();
-        let network = &self.model.network;
         let input = to_input(prepared, &self.model.description.normalisation, self.device)?;
         let layer3 = network.layer3(&input)?;
-        let native = network.layer4(&layer3, Resolution::Native)?;
-        let logits = network.logits(&native)?;
-        let layer4 = match self.resolution {
-            Resolution::Native => native,
-            Resolution::Atrous => network.layer4(&layer3, Resolution::Atrous)?,
+        let layer4 = |wanted: bool, resolution| {
+            let layer4 = wanted.then(|| network.layer4(&layer3, resolution)).transpose()?;
+            layer4.as_ref().map(to_host).transpose()
         };
-        let calibrated = logits.f_div_scalar(self.model.description.temperature)?;
-        let probabilities = to_rows(&calibrated.f_softmax(1, Kind::Float)?)?;
-        let logits = to_rows(&logits)?;
-        if logits.iter().any(|logit| !logit.is_finite()) {
-            return Err(ModelError::NotFinite);
-        }
-        let mut layer4 = Layer::from_batch(&layer4)?.into_iter();
-        let mut layer3 = match first {
-            Tap::Layer3 => Layer::from_batch(&layer3)?,
-            Tap::Layer4 => Vec::new(),
-        }
-        .into_iter();
-        let mut answers = Vec::with_capacity(prepared.len());
-        for (logits, probabilities) in logits.outer_iter().zip(probabilities.outer_iter()) {
-            answers.push(Inference {
-                logits: logits.to_owned(),
-                probabilities: probabilities.to_owned(),
-                layer4: layer4.next().expect("as many activations as logits"),
-                layer3: layer3.next(),
-            });
-        }
-        Ok(answers)
+        let mut native = layer4(wanted.native, Resolution::Native)?.map(Vec::into_iter);
+        let mut atrous = layer4(wanted.atrous, Resolution::Atrous)?.map(Vec::into_iter);
+        let mut layer3 = wanted.layer3.then(|| to_host(&layer3)).transpose()?.map(Vec::into_iter);
+        let next = |layers: &mut Option<std::vec::IntoIter<Layer>>| layers.as_mut().and_then(Iterator::next);
+        let of_picture =
+            |_| Activations { layer3: next(&mut layer3), native: next(&mut native), atrous: next(&mut atrous) };
+        Ok(prepared.iter().map(of_picture).collect())
     }
 
     /// What `layer4` gives for prepared pictures, all of one size, at the engine's resolution; it stays on the device.
@@ -149,10 +168,19 @@ impl Engine {
         if prepared.is_empty() {
             return Ok(Vec::new());
         }
+        let network = match &self.forward {
+            Forward::Torch(network) => network,
+            Forward::Cpu(network) => {
+                let native = self.resolution == Resolution::Native;
+                let wanted = Wanted { layer3: false, native, atrous: !native };
+                let activations = network.borrow_mut().forward(prepared, wanted).into_iter();
+                let layers = activations.map(|activations| activations.native.or(activations.atrous));
+                return layers.map(|layer| DeviceLayer::from_host(&layer.expect("what was asked for"))).collect();
+            }
+        };
         let _no_gradients = tch::no_grad_guard();
         let input = to_input(prepared, &self.model.description.normalisation, self.device)?;
-        let layer3 = self.model.network.layer3(&input)?;
-        DeviceLayer::from_batch(&self.model.network.layer4(&layer3, self.resolution)?)
+        DeviceLayer::from_batch(&network.layer4(&network.layer3(&input)?, self.resolution)?)
     }
 
     /// Back-propagates the score w' GAP(A), where A are `layer4`'s activations and GAP their mean over all positions, to what
@@ -182,7 +210,7 @@ impl Engine {
         };
         let pooled = layer4.f_mean_dim([0i64, 2, 3].as_slice(), false, Kind::Float)?;
         let gradients = Tensor::f_run_backward(&[pooled.f_dot(&weights)?], &[&tapped], false, false)?;
-        Ok(Layer::from_batch(&gradients[0])?.remove(0).activations)
+        Ok(to_host(&gradients[0])?.remove(0).activations)
     }
 
     /// Logits (masks, classes) of blends of two prepared pictures, base + mask (picture - base), computed on normalised
@@ -222,9 +250,29 @@ impl Engine {
     }
 }
 
-impl Layer {
-    /// One a picture, from a batch (N, C, H, W).
-    fn from_batch(batch: &Tensor) -> Result<Vec<Self>, ModelError> {
-        DeviceLayer::from_batch(batch)?.iter().map(DeviceLayer::to_host).collect()
+impl Forward {
+    fn new(model: &Model, device: Device, resolution: Resolution) -> Result<Self, ModelError> {
+        let _no_gradients = tch::no_grad_guard();
+        let folded = FoldedResNet18::new(&model.network)?;
+        if device == Device::Cpu {
+            let threads = tch::get_num_threads().unsigned_abs() as usize;
+            let network = CpuNetwork::new(&folded, &model.description.normalisation, resolution, threads)?;
+            if let Some(network) = network {
+                return Ok(Self::Cpu(Box::new(RefCell::new(network))));
+            }
+        }
+        Ok(Self::Torch(folded))
     }
+}
+
+/// One a picture, from a batch (N, C, H, W).
+fn to_host(batch: &Tensor) -> Result<Vec<Layer>, ModelError> {
+    DeviceLayer::from_batch(batch)?.iter().map(DeviceLayer::to_host).collect()
+}
+
+fn softmax(logits: Array1<f32>) -> Array1<f32> {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers = logits.mapv(|logit| (logit - largest).exp());
+    let sum = powers.sum();
+    powers / sum
 }

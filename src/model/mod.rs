@@ -5,10 +5,13 @@
 //! engine is plain data, or can be asked for it ([`device_layer`]), so that nothing downstream knows of libtorch.
 
 pub mod checkpoint;
+mod cpu;
 pub mod device;
 pub mod device_layer;
 pub mod engine;
+pub mod folded;
 pub mod identity;
+pub mod layer;
 pub mod preprocess;
 pub mod resnet;
 pub mod tensors;
@@ -59,6 +62,9 @@ pub enum ModelError {
     /// The device that was asked for is not to be had.
     #[error("{0}")]
     Device(String),
+    /// The threads of the forward pass cannot be started.
+    #[error("cannot start the threads of the forward pass: {0}; ask for fewer with --threads")]
+    Threads(String),
     /// The network's answer is no number.
     #[error("the network answers NaN or infinite values; the model file is probably damaged")]
     NotFinite,
@@ -72,9 +78,12 @@ impl ModelError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Unreadable { .. } | Self::Invalid { .. } => ExitCode::Input,
-            Self::Unwritable { .. } | Self::Overflow { .. } | Self::Device(_) | Self::NotFinite | Self::Torch(_) => {
-                ExitCode::Failed
-            }
+            Self::Unwritable { .. }
+            | Self::Overflow { .. }
+            | Self::Device(_)
+            | Self::Threads(_)
+            | Self::NotFinite
+            | Self::Torch(_) => ExitCode::Failed,
         }
     }
 

@@ -4,15 +4,20 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use image::RgbImage;
-use ndarray::{Array3, s};
+use ndarray::{Array2, Array3, ArrayView2, Axis, s};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use safetensors::tensor::{Dtype, TensorView};
 use tch::nn::{self, ModuleT};
 use tch::{Device, Kind, Tensor};
 
 use super::checkpoint::{Model, ModelDescription, load_initial};
-use super::engine::{Engine, Layer, Tap};
-use super::preprocess::Normalisation;
+use super::engine::{Engine, Tap};
+use super::folded::FoldedResNet18;
+use super::layer::Layer;
+use super::preprocess::{Normalisation, to_input};
 use super::resnet::{ResNet18, Resolution, Stage};
+use super::tensors::to_rows;
 use super::weights::Weights;
 
 type Named = Vec<(String, Tensor)>;
@@ -388,4 +393,95 @@ fn a_blend_is_its_picture_where_the_mask_is_one_and_its_base_where_it_is_zero() 
     let mean_colour = engine.logits_of_blends(&picture, None, masks.slice(s![..2, .., ..])).unwrap();
     assert_ne!(mean_colour.row(0), blends.row(0));
     assert!((&mean_colour.row(1) - &blends.row(1)).iter().all(|difference| difference.abs() < 1e-3));
+}
+
+/// A picture of noise over a slope.
+fn noisy(width: u32, height: u32, seed: u64) -> RgbImage {
+    let mut generator = ChaCha8Rng::seed_from_u64(seed);
+    RgbImage::from_fn(width, height, |x, y| {
+        image::Rgb(std::array::from_fn(|channel| {
+            ((x as usize * 2 + y as usize * channel + generator.random_range(0..120usize)) % 256) as u8
+        }))
+    })
+}
+
+/// The largest differences of what an engine gives from the network as it was trained, as shares of the largest value, at
+/// `layer3`, `layer4` and the logits.
+fn differences_from_the_plain_path(
+    engine: &Engine,
+    network: &ResNet18,
+    pictures: &[RgbImage],
+    resolution: Resolution,
+) -> [f64; 3] {
+    let description = engine.description();
+    let _no_gradients = tch::no_grad_guard();
+    let input = to_input(pictures, &description.normalisation, Device::Cpu).unwrap();
+    let layer3 = network.layer3(&input).unwrap();
+    let layer4 = network.layer4(&layer3, resolution).unwrap();
+    let logits = network.logits(&network.layer4(&layer3, Resolution::Native).unwrap()).unwrap();
+    let mut largest = [0.0f64; 3];
+    for (index, inference) in engine.infer(pictures, Tap::Layer3).unwrap().iter().enumerate() {
+        let by_position = |batch: &Tensor| to_rows(&batch.get(index as i64).flatten(1, 2).transpose(0, 1)).unwrap();
+        let share = |ours: ArrayView2<f32>, expected: Array2<f32>| {
+            let scale = expected.iter().fold(0.0f32, |scale, value| scale.max(value.abs()));
+            let difference = (&ours - &expected).iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+            f64::from(difference / scale)
+        };
+        let logits = to_rows(&logits.get(index as i64).unsqueeze(0)).unwrap();
+        let differences = [
+            share(inference.layer3.as_ref().unwrap().activations.view(), by_position(&layer3)),
+            share(inference.layer4.activations.view(), by_position(&layer4)),
+            share(inference.logits.view().insert_axis(Axis(0)), logits),
+        ];
+        largest = std::array::from_fn(|of| largest[of].max(differences[of]));
+    }
+    largest
+}
+
+#[test]
+fn the_engine_computes_what_the_network_does_as_it_was_trained() {
+    let folder = Folder::new();
+    let (store, _) = reference(3, 13);
+    let network = assemble(&state_dict(&store), 3);
+    let classes = ["a", "b", "c"].map(str::to_owned).to_vec();
+    let description = ModelDescription::new(classes, 224, Normalisation::IMAGENET, serde_json::Value::Null);
+    Model::save(&folder.file(), &description, &network).unwrap();
+    let shipped = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(name);
+    for path in [folder.file(), shipped("resnet18-mask.safetensors"), shipped("resnet18-scenes.safetensors")] {
+        let network = Model::load(&path, Device::Cpu).unwrap().network;
+        for resolution in [Resolution::Native, Resolution::Atrous] {
+            let engine = Engine::load(&path, Device::Cpu).unwrap().with_resolution(resolution).unwrap();
+            // One size after another, so that memory is used again; more pictures at once than before, and fewer.
+            for (count, width, height) in [
+                (1, 224, 224),
+                (1, 97, 65),
+                (3, 97, 65),
+                (9, 224, 224),
+                (1, 33, 300),
+                (1, 1, 1),
+                (1, 640, 384),
+                (2, 97, 65),
+            ] {
+                let pictures: Vec<_> = (0..count).map(|seed| noisy(width, height, seed)).collect();
+                let differences = differences_from_the_plain_path(&engine, &network, &pictures, resolution);
+                println!("{} {resolution:?} {count} of {width}x{height}: {differences:?}", path.display());
+                assert!(differences.iter().all(|&difference| difference < 1e-4), "{differences:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_folded_network_of_libtorch_is_the_same() {
+    let (store, _) = reference(3, 14);
+    let network = assemble(&state_dict(&store), 3);
+    let _no_gradients = tch::no_grad_guard();
+    let folded = FoldedResNet18::new(&network).unwrap();
+    let images = random_images(97);
+    let (layer3, ours) = (network.layer3(&images).unwrap(), folded.layer3(&images).unwrap());
+    assert!(largest_difference(&ours, &layer3) < 1e-4 * layer3.max().double_value(&[]));
+    for resolution in [Resolution::Native, Resolution::Atrous] {
+        let (plain, ours) = (network.layer4(&layer3, resolution).unwrap(), folded.layer4(&layer3, resolution).unwrap());
+        assert!(largest_difference(&ours, &plain) < 1e-4 * plain.max().double_value(&[]));
+    }
 }

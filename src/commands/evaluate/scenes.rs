@@ -39,7 +39,7 @@ pub(super) fn run(
     let read = VocDataset::subfolders(&args.data).into_iter().chain(config.face_free.clone());
     let folder = report_folder(args, read.collect())?;
     let classes = engine.description().classes.clone();
-    let Detector { thresholds, notes, mut detect } = scanner(engine, &config);
+    let Detector { thresholds, notes, mut detect } = scanner(engine.with_resolution(config.resolution)?, &config);
     let ScenesConfig { protocol, min_size, face_free, loader_threads, .. } = config;
     let settings = Settings { classes, thresholds, protocol, min_size, face_free, loader_threads };
     let evaluation = watched("evaluating", args.progress, shutdown, |observe| {
@@ -78,6 +78,6 @@ fn scanner(engine: Engine, config: &ScenesConfig) -> Detector {
         "components": scan.components.to_string(),
         "centred": scan.centred,
     });
-    let scanner = Scanner::new(engine.with_resolution(config.resolution), scan);
+    let scanner = Scanner::new(engine, scan);
     Detector { thresholds, notes, detect: Box::new(move |picture| Ok(scanner.scan(picture)?.detections)) }
 }

@@ -1,0 +1,242 @@
+//! The forward pass on a CPU.
+//!
+//! ```text
+//! pixels ─► stem (direct) ─► pool ─► 8 blocks of two convolutions ─► layer4
+//!                                    3x3: winograd    with stride, dilated, 1x1: direct
+//! ```
+//!
+//! libtorch's convolutions compute what their definition says, as ONNX Runtime's do. Most of ResNet18's are 3x3 without stride,
+//! which [`winograd`] does with a quarter to a half of the products; all of them leave a position's channels side by side, so that
+//! nothing is ever reordered, and finish (bias, shortcut, rectification) what they have in registers. Memory is laid out once a
+//! size of picture ([`pass`]), and the threads ([`team`]) go through a pass without sleeping.
+
+mod direct;
+mod kernel;
+mod pass;
+mod plane;
+mod pool;
+mod team;
+mod winograd;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Mutex;
+
+use image::RgbImage;
+use tch::{Kind, TchError};
+
+use super::ModelError;
+use super::folded::{self, FoldedResNet18};
+use super::layer::Layer;
+use super::preprocess::Normalisation;
+use super::resnet::Resolution;
+
+use direct::Direct;
+use pass::{Pass, PassSize};
+use team::Team;
+use winograd::Winograd;
+
+/// Pixels of the pictures that go through a pass together, those of eight of 224x224: enough that weights are not read anew for
+/// every few positions. More would only take memory.
+const PIXELS_AT_ONCE: usize = 8 * 224 * 224;
+/// Sizes of pictures whose memory is kept.
+const KEPT_SIZES: usize = 4;
+
+/// The network, its weights packed for this processor.
+#[derive(Debug)]
+pub(super) struct CpuNetwork {
+    team: Team,
+    convolutions: Vec<Convolution>,
+    stem: usize,
+    /// `layer1` to `layer4`.
+    layers: [[Block; 2]; 4],
+    /// `layer4` with its atrous weights, if it was asked for.
+    atrous: Option<[Block; 2]>,
+    /// What becomes of each value of red, green and blue.
+    normalised: Box<[[f32; 256]; 3]>,
+    /// Those that were used last, the latest at the end.
+    passes: Vec<Pass>,
+    /// One a thread.
+    scratch: Vec<Mutex<Vec<f32>>>,
+}
+
+/// By which algorithm.
+#[derive(Debug)]
+enum Convolution {
+    Direct(Direct),
+    /// 3x3 without stride, in tiles of 2x2 outputs.
+    Winograd2(Winograd<4, 2>),
+    /// 3x3 without stride, in tiles of 4x4 outputs.
+    Winograd4(Winograd<6, 4>),
+}
+
+/// Indices of the convolutions of a block.
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    first: usize,
+    second: usize,
+    shortcut: Option<usize>,
+}
+
+/// Which activations are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) layer3: bool,
+    pub(super) native: bool,
+    pub(super) atrous: bool,
+}
+
+/// The activations that were asked for, of one picture.
+#[derive(Debug)]
+pub(super) struct Activations {
+    pub(super) layer3: Option<Layer>,
+    pub(super) native: Option<Layer>,
+    pub(super) atrous: Option<Layer>,
+}
+
+impl CpuNetwork {
+    /// Packs a network that is on the CPU, for as many threads; nothing where the processor lacks the instructions.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch refuses to give the weights, or the system has no threads left.
+    pub(super) fn new(
+        network: &FoldedResNet18,
+        normalisation: &Normalisation,
+        resolution: Resolution,
+        threads: usize,
+    ) -> Result<Option<Self>, ModelError> {
+        if !kernel::is_supported() {
+            return Ok(None);
+        }
+        let mut convolutions = Convolutions(Vec::new());
+        let stem = convolutions.direct(&network.stem, network.stem.stride, 1)?;
+        let [layer1, layer2, layer3, layer4] = &network.layers;
+        let atrous = match resolution {
+            Resolution::Native => None,
+            Resolution::Atrous => Some(convolutions.atrous_layer(layer4)?),
+        };
+        let layers = [
+            convolutions.layer(layer1, TileSide::Four)?,
+            convolutions.layer(layer2, TileSide::Four)?,
+            convolutions.layer(layer3, TileSide::Four)?,
+            convolutions.layer(layer4, TileSide::Two)?,
+        ];
+        let normalised = std::array::from_fn(|channel| {
+            let (mean, deviation) = (normalisation.mean[channel], normalisation.std[channel]);
+            std::array::from_fn(|value| (value as f32 / 255.0 - mean) / deviation)
+        });
+        let team = Team::new(threads)?;
+        let scratch = (0..team.threads()).map(|_| Mutex::default()).collect();
+        let convolutions = convolutions.0;
+        let normalised = Box::new(normalised);
+        Ok(Some(Self { team, convolutions, stem, layers, atrous, normalised, passes: Vec::new(), scratch }))
+    }
+
+    /// Activations of pictures, all of one size and at least one pixel large, in their order.
+    ///
+    /// # Panics
+    ///
+    /// When atrous ones are wanted of a network that was not made for them.
+    pub(super) fn forward(&mut self, pictures: &[RgbImage], wanted: Wanted) -> Vec<Activations> {
+        let Some((width, height)) = pictures.first().map(RgbImage::dimensions) else { return Vec::new() };
+        let (height, width) = (height as usize, width as usize);
+        let at_once = (PIXELS_AT_ONCE / (height * width)).clamp(1, pictures.len());
+        let mut pass = self.take_pass(PassSize { height, width, wanted }, at_once);
+        let mut answers = Vec::with_capacity(pictures.len());
+        for pictures in pictures.chunks(at_once) {
+            pass.run(self, pictures);
+            answers.extend((0..pictures.len()).map(|picture| pass.activations(picture)));
+        }
+        self.passes.push(pass);
+        answers
+    }
+
+    /// One that was kept if there is one, and a place for one more.
+    fn take_pass(&mut self, size: PassSize, pictures: usize) -> Pass {
+        let kept = self.passes.iter().position(|pass| pass.size() == size);
+        let kept = kept.map(|index| self.passes.remove(index)).filter(|pass| pass.most_pictures() >= pictures);
+        if self.passes.len() == KEPT_SIZES {
+            self.passes.remove(0);
+        }
+        kept.unwrap_or_else(|| Pass::new(self, size, pictures))
+    }
+}
+
+/// Packs convolutions and numbers them.
+struct Convolutions(Vec<Convolution>);
+
+/// Of the outputs of a tile.
+#[derive(Clone, Copy)]
+enum TileSide {
+    Two,
+    Four,
+}
+
+impl Convolutions {
+    fn layer(&mut self, blocks: &[folded::Block; 2], side: TileSide) -> Result<[Block; 2], TchError> {
+        let mut block = |block: &folded::Block| {
+            let first = &block.first;
+            Ok::<_, TchError>(Block {
+                first: if first.stride == 1 {
+                    self.winograd(first, side)?
+                } else {
+                    self.direct(first, first.stride, 1)?
+                },
+                second: self.winograd(&block.second, side)?,
+                shortcut: block
+                    .shortcut
+                    .as_ref()
+                    .map(|shortcut| self.direct(shortcut, shortcut.stride, 1))
+                    .transpose()?,
+            })
+        };
+        Ok([block(&blocks[0])?, block(&blocks[1])?])
+    }
+
+    /// `layer4` without its stride, dilated instead.
+    fn atrous_layer(&mut self, blocks: &[folded::Block; 2]) -> Result<[Block; 2], TchError> {
+        let mut block = |block: &folded::Block, first_dilation: usize| {
+            Ok::<_, TchError>(Block {
+                first: self.direct(&block.first, 1, first_dilation)?,
+                second: self.direct(&block.second, 1, 2)?,
+                shortcut: block.shortcut.as_ref().map(|shortcut| self.direct(shortcut, 1, 1)).transpose()?,
+            })
+        };
+        Ok([block(&blocks[0], 1)?, block(&blocks[1], 2)?])
+    }
+
+    fn direct(&mut self, convolution: &folded::Convolution, stride: i64, dilation: usize) -> Result<usize, TchError> {
+        let (weights, bias) = to_host(convolution)?;
+        let (_, channels, side, _) = convolution.weight.size4()?;
+        let (channels, side, stride) = (channels as usize, side as usize, stride as usize);
+        let direct = Direct::new(&weights, &bias, channels, side, stride, dilation);
+        Ok(self.push(Convolution::Direct(direct)))
+    }
+
+    fn winograd(&mut self, convolution: &folded::Convolution, side: TileSide) -> Result<usize, TchError> {
+        let (weights, bias) = to_host(convolution)?;
+        let channels = convolution.weight.size4()?.1 as usize;
+        Ok(self.push(match side {
+            TileSide::Two => Convolution::Winograd2(Winograd::new(&weights, &bias, channels)),
+            TileSide::Four => Convolution::Winograd4(Winograd::new(&weights, &bias, channels)),
+        }))
+    }
+
+    fn push(&mut self, convolution: Convolution) -> usize {
+        self.0.push(convolution);
+        self.0.len() - 1
+    }
+}
+
+/// Weights and bias, row by row.
+fn to_host(convolution: &folded::Convolution) -> Result<(Vec<f32>, Vec<f32>), TchError> {
+    let values = |tensor: &tch::Tensor| {
+        let tensor = tensor.f_to_kind(Kind::Float)?.f_contiguous()?;
+        let mut values = vec![0.0; tensor.numel()];
+        tensor.f_copy_data(&mut values, tensor.numel())?;
+        Ok::<_, TchError>(values)
+    };
+    Ok((values(&convolution.weight)?, values(&convolution.bias)?))
+}

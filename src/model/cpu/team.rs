@@ -1,0 +1,140 @@
+//! Threads that go through the steps of a forward pass side by side.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::model::ModelError;
+
+/// Looks at a barrier before the processor is offered to somebody else, about ten microseconds: steps take hundreds, and
+/// waking a thread tens.
+const SPINS: usize = 400;
+
+/// The threads. They sleep between two walks.
+#[derive(Debug)]
+pub(super) struct Team {
+    pool: ThreadPool,
+}
+
+/// Where threads wait for one another.
+struct Barrier {
+    threads: usize,
+    arrived: AtomicUsize,
+    rounds: AtomicUsize,
+    /// A thread panicked, and will never arrive.
+    broken: AtomicBool,
+}
+
+/// Breaks the barrier when its thread panics.
+struct Breaker<'a>(&'a Barrier);
+
+impl Team {
+    /// # Errors
+    ///
+    /// When the system has no threads left.
+    pub(super) fn new(threads: usize) -> Result<Self, ModelError> {
+        let pool =
+            ThreadPoolBuilder::new().num_threads(threads.max(1)).thread_name(|number| format!("forward-{number}"));
+        let pool = pool.build().map_err(|error| ModelError::Threads(error.to_string()))?;
+        Ok(Self { pool })
+    }
+
+    pub(super) fn threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    /// Does the tasks of each step, `work(step, task, thread)`, those of one step at the same time and in any order, and none
+    /// before the step before it is done.
+    ///
+    /// # Panics
+    ///
+    /// When a task does.
+    pub(super) fn walk(&self, tasks: &[usize], work: impl Fn(usize, usize, usize) + Sync) {
+        let next: Vec<AtomicUsize> = tasks.iter().map(|_| AtomicUsize::new(0)).collect();
+        let barrier = Barrier {
+            threads: self.threads(),
+            arrived: AtomicUsize::new(0),
+            rounds: AtomicUsize::new(0),
+            broken: AtomicBool::new(false),
+        };
+        self.pool.broadcast(|context| {
+            let _breaker = Breaker(&barrier);
+            for (step, (&count, next)) in tasks.iter().zip(&next).enumerate() {
+                loop {
+                    let task = next.fetch_add(1, Ordering::Relaxed);
+                    if task >= count {
+                        break;
+                    }
+                    work(step, task, context.index());
+                }
+                barrier.wait();
+            }
+        });
+    }
+}
+
+impl Barrier {
+    fn wait(&self) {
+        let round = self.rounds.load(Ordering::Acquire);
+        if self.arrived.fetch_add(1, Ordering::AcqRel) + 1 == self.threads {
+            self.arrived.store(0, Ordering::Relaxed);
+            self.rounds.store(round + 1, Ordering::Release);
+            return;
+        }
+        let mut spins = 0;
+        while self.rounds.load(Ordering::Acquire) == round {
+            assert!(!self.broken.load(Ordering::Relaxed), "another thread of the forward pass panicked");
+            spins += 1;
+            if spins < SPINS {
+                std::hint::spin_loop();
+            } else {
+                std::thread::yield_now();
+            }
+        }
+    }
+}
+
+impl Drop for Breaker<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.broken.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn each_task_is_done_once_and_steps_follow_one_another() {
+        for threads in [1, 2, 5] {
+            let done = Mutex::new(Vec::new());
+            Team::new(threads).unwrap().walk(&[3, 0, 40, 1], |step, task, thread| {
+                assert!(thread < threads);
+                done.lock().unwrap().push((step, task));
+            });
+            let done = done.into_inner().unwrap();
+            assert!(done.is_sorted_by_key(|(step, _)| *step));
+            let mut sorted = done;
+            sorted.sort_unstable();
+            let expected: Vec<_> = [(0, 3), (2, 40), (3, 1)]
+                .into_iter()
+                .flat_map(|(step, tasks)| (0..tasks).map(move |task| (step, task)))
+                .collect();
+            assert_eq!(sorted, expected);
+        }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_leaves_nobody_waiting() {
+        let team = Team::new(3).unwrap();
+        let walked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            team.walk(&[8, 8], |step, task, _| assert!(step == 0 || task != 2, "on purpose"));
+        }));
+        assert!(walked.is_err());
+        team.walk(&[1], |_, _, _| {});
+    }
+}

@@ -1,0 +1,164 @@
+//! Convolutions against their definition in double precision, and the network against libtorch's.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::kernel::{self, Activation};
+use super::plane::{Plane, Shape};
+use super::*;
+
+/// What is convolved with what, and how.
+struct Case {
+    input: Shape,
+    filters: usize,
+    side: usize,
+    stride: usize,
+    dilation: usize,
+    activation: Activation,
+}
+
+/// Everything between -1 and 1.
+fn random(count: usize, generator: &mut ChaCha8Rng) -> Vec<f32> {
+    (0..count).map(|_| generator.random_range(-1.0..1.0)).collect()
+}
+
+/// Values by (picture, row, column, channel), written to a plane.
+fn filled(shape: Shape, values: &[f32]) -> Plane {
+    let mut plane = Plane::new(shape);
+    let view = plane.view(shape.pictures);
+    for (position, values) in values.chunks_exact(shape.channels).enumerate() {
+        let (picture, row, column) = shape.place(position);
+        // SAFETY: a position of the plane, which nobody else uses.
+        let target = unsafe {
+            std::slice::from_raw_parts_mut(view.values.add(shape.offset(picture, row, column)), shape.channels)
+        };
+        target.copy_from_slice(values);
+    }
+    plane
+}
+
+impl Case {
+    fn output(&self) -> Shape {
+        let Shape { pictures, height, width, .. } = self.input;
+        let (height, width) = (height.div_ceil(self.stride), width.div_ceil(self.stride));
+        Shape { pictures, height, width, channels: self.filters, border: 1 }
+    }
+
+    /// By the definition, (positions, filters).
+    fn expected(&self, input: &[f32], weights: &[f32], bias: &[f32], before: &[f32]) -> Vec<f64> {
+        let Shape { height, width, channels, .. } = self.input;
+        let padding = self.dilation * (self.side - 1) / 2;
+        let mut expected = Vec::new();
+        for position in 0..self.output().positions() {
+            let (picture, row, column) = self.output().place(position);
+            for filter in 0..self.filters {
+                let mut sum = f64::from(bias[filter]);
+                for place in 0..self.side * self.side {
+                    let at = |output: usize, place: usize| {
+                        (output * self.stride + place * self.dilation).checked_sub(padding)
+                    };
+                    let (Some(y), Some(x)) = (at(row, place / self.side), at(column, place % self.side)) else {
+                        continue;
+                    };
+                    if y >= height || x >= width {
+                        continue;
+                    }
+                    for channel in 0..channels {
+                        let value = input[((picture * height + y) * width + x) * channels + channel];
+                        let weight = weights[(filter * channels + channel) * self.side * self.side + place];
+                        sum += f64::from(value) * f64::from(weight);
+                    }
+                }
+                if self.activation.add {
+                    sum += f64::from(before[position * self.filters + filter]);
+                }
+                expected.push(if self.activation.rectify { sum.max(0.0) } else { sum });
+            }
+        }
+        expected
+    }
+
+    /// The largest difference from the definition, of each algorithm that can do it, all tasks done one after another.
+    fn differences(&self, threads: usize, seed: u64) -> Vec<f64> {
+        let mut generator = ChaCha8Rng::seed_from_u64(seed);
+        let input = random(self.input.positions() * self.input.channels, &mut generator);
+        let weights = random(self.filters * self.input.channels * self.side * self.side, &mut generator);
+        let bias = random(self.filters, &mut generator);
+        let before = random(self.output().positions() * self.filters, &mut generator);
+        let expected = self.expected(&input, &weights, &bias, &before);
+        let mut input = filled(self.input, &input);
+        let input = input.view(self.input.pictures);
+        let difference = |work: &dyn Fn(super::plane::PlaneView)| {
+            let mut output = filled(self.output(), &before);
+            work(output.view(self.output().pictures));
+            let rows: Vec<f32> = (0..self.output().pictures)
+                .flat_map(|picture| output.rows(picture).into_raw_vec_and_offset().0)
+                .collect();
+            rows.iter().zip(&expected).map(|(value, expected)| (f64::from(*value) - expected).abs()).fold(0.0, f64::max)
+        };
+        let mut differences = Vec::new();
+        let channels = self.input.channels;
+        let direct = Direct::new(&weights, &bias, channels, self.side, self.stride, self.dilation);
+        differences.push(difference(&|output| {
+            for task in 0..direct.tasks(&output.shape) {
+                // SAFETY: the shapes are those of the case, and nobody else is at work.
+                unsafe { direct.work(task, input, self.activation, output) };
+            }
+        }));
+        if self.side == 3 && self.stride == 1 && self.dilation == 1 {
+            let two = Winograd::<4, 2>::new(&weights, &bias, channels);
+            let four = Winograd::<6, 4>::new(&weights, &bias, channels);
+            differences.push(difference(&|output| {
+                let split = two.split(&output.shape, threads);
+                for task in 0..Winograd::<4, 2>::tasks(&output.shape, split) {
+                    // SAFETY: as above.
+                    unsafe {
+                        two.work(task, split, input, self.activation, output, &mut vec![0.0; two.scratch(split)])
+                    };
+                }
+            }));
+            differences.push(difference(&|output| {
+                let split = four.split(&output.shape, threads);
+                for task in 0..Winograd::<6, 4>::tasks(&output.shape, split) {
+                    // SAFETY: as above.
+                    unsafe {
+                        four.work(task, split, input, self.activation, output, &mut vec![0.0; four.scratch(split)])
+                    };
+                }
+            }));
+        }
+        differences
+    }
+}
+
+#[test]
+fn convolutions_are_what_their_definition_says() {
+    if !kernel::is_supported() {
+        return;
+    }
+    let activations =
+        [(false, true), (true, true), (false, false), (true, false)].map(|(add, rectify)| Activation { add, rectify });
+    let mut seed = 0;
+    for (pictures, height, width, channels, filters) in [
+        (1, 9, 13, 16, 32),
+        (2, 8, 8, 64, 16),
+        (3, 7, 5, 8, 48),
+        (1, 1, 1, 8, 16),
+        (1, 2, 130, 8, 16),
+        (1, 3, 4, 256, 64),
+    ] {
+        for (side, stride, dilation) in [(3, 1, 1), (3, 2, 1), (1, 2, 1), (1, 1, 1), (7, 2, 1), (3, 1, 2)] {
+            let border = dilation * (side - 1) / 2 + seed as usize % 2;
+            let input = Shape { pictures, height, width, channels, border };
+            seed += 1;
+            let activation = activations[seed as usize % 4];
+            let case = Case { input, filters, side, stride, dilation, activation };
+            for (algorithm, difference) in case.differences(1 + seed as usize % 3, seed).into_iter().enumerate() {
+                // Sums of `products` numbers below 1 in magnitude; the transforms of 4x4 tiles cost some digits.
+                let products = (side * side * channels) as f64;
+                let bound = 3e-6 * products.sqrt() * if algorithm == 2 { 10.0 } else { 1.0 };
+                assert!(difference < bound, "algorithm {algorithm}: {difference} for {height}x{width}, {side}x{side}");
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The network as it runs: batch normalisation folded into the convolutions before it, which is exact where its statistics no
+//! longer change (Jacob et al. 2018, "Quantization and training of neural networks for efficient integer-arithmetic-only
+//! inference", section 3.2).
+
+use std::collections::HashMap;
+
+use tch::{TchError, Tensor};
+
+use super::resnet::{BATCH_NORM_EPS, ResNet18, Resolution};
+
+/// A convolution with a bias.
+#[derive(Debug)]
+pub struct Convolution {
+    /// (filters, channels, side, side).
+    pub weight: Tensor,
+    /// (filters).
+    pub bias: Tensor,
+    /// Positions from one output to the next.
+    pub stride: i64,
+}
+
+/// Two 3x3 convolutions beside a shortcut; each is rectified, the second after the shortcut was added.
+#[derive(Debug)]
+pub struct Block {
+    /// The first convolution; its stride is the block's.
+    pub first: Convolution,
+    /// The second.
+    pub second: Convolution,
+    /// 1x1 on the shortcut, where the shape changes.
+    pub shortcut: Option<Convolution>,
+}
+
+/// ResNet18 up to `layer4`.
+#[derive(Debug)]
+pub struct FoldedResNet18 {
+    /// 7x7, before the 3x3 maximum pooling.
+    pub stem: Convolution,
+    /// `layer1` to `layer4`.
+    pub layers: [[Block; 2]; 4],
+}
+
+impl FoldedResNet18 {
+    /// Folds a network, on its device.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch refuses.
+    pub fn new(network: &ResNet18) -> Result<Self, TchError> {
+        let parameters = Parameters(network.named_tensors().into_iter().collect());
+        let layer = |number: usize| {
+            let block = |index: usize| parameters.block(&format!("layer{number}.{index}"));
+            Ok::<_, TchError>([block(0)?, block(1)?])
+        };
+        Ok(Self {
+            stem: parameters.convolution("conv1", "bn1", 2)?,
+            layers: [layer(1)?, layer(2)?, layer(3)?, layer(4)?],
+        })
+    }
+
+    /// Activations of `layer3`: from normalised RGB (N, 3, H, W) to (N, 256, H/16, W/16), rounded up.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch refuses, for want of memory for example.
+    pub fn layer3(&self, images: &Tensor) -> Result<Tensor, TchError> {
+        let x = self.stem.forward_with(images, self.stem.stride, 1)?.f_relu_()?;
+        let x = x.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)?;
+        self.layers[..3].iter().flatten().try_fold(x, |x, block| block.forward(&x, block.first.stride, [1, 1]))
+    }
+
+    /// Activations of `layer4` from those of `layer3`, at a resolution.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch refuses.
+    pub fn layer4(&self, layer3: &Tensor, resolution: Resolution) -> Result<Tensor, TchError> {
+        let [first, second] = &self.layers[3];
+        match resolution {
+            Resolution::Native => second.forward(&first.forward(layer3, first.first.stride, [1, 1])?, 1, [1, 1]),
+            Resolution::Atrous => second.forward(&first.forward(layer3, 1, [1, 2])?, 1, [2, 2]),
+        }
+    }
+}
+
+impl Block {
+    fn forward(&self, x: &Tensor, stride: i64, dilations: [i64; 2]) -> Result<Tensor, TchError> {
+        let y = self.first.forward_with(x, stride, dilations[0])?.f_relu_()?;
+        let y = self.second.forward_with(&y, 1, dilations[1])?;
+        match &self.shortcut {
+            None => y.f_add(x)?.f_relu_(),
+            Some(shortcut) => y.f_add(&shortcut.forward_with(x, stride, 1)?)?.f_relu_(),
+        }
+    }
+}
+
+impl Convolution {
+    /// Padded so that stride alone decides the output size.
+    fn forward_with(&self, x: &Tensor, stride: i64, dilation: i64) -> Result<Tensor, TchError> {
+        let padding = dilation * (self.weight.size()[2] - 1) / 2;
+        x.f_conv2d(&self.weight, Some(&self.bias), [stride; 2], [padding; 2], [dilation; 2], 1)
+    }
+}
+
+/// By their names in torchvision's checkpoints.
+struct Parameters<'a>(HashMap<String, &'a Tensor>);
+
+impl Parameters<'_> {
+    fn block(&self, name: &str) -> Result<Block, TchError> {
+        let convolution = |number: usize, stride: i64| {
+            self.convolution(&format!("{name}.conv{number}"), &format!("{name}.bn{number}"), stride)
+        };
+        let shortcut = format!("{name}.downsample");
+        let changes = self.0.contains_key(&format!("{shortcut}.0.weight"));
+        let stride = if changes { 2 } else { 1 };
+        Ok(Block {
+            first: convolution(1, stride)?,
+            second: convolution(2, 1)?,
+            shortcut: changes
+                .then(|| self.convolution(&format!("{shortcut}.0"), &format!("{shortcut}.1"), stride))
+                .transpose()?,
+        })
+    }
+
+    fn convolution(&self, convolution: &str, batch_norm: &str, stride: i64) -> Result<Convolution, TchError> {
+        let of_batch_norm = |name: &str| self.0[&format!("{batch_norm}.{name}")];
+        let deviation = (of_batch_norm("running_var").f_add_scalar(BATCH_NORM_EPS)?).f_sqrt()?;
+        let scale = of_batch_norm("weight").f_div(&deviation)?;
+        let weight = self.0[&format!("{convolution}.weight")].f_mul(&scale.f_view([-1, 1, 1, 1])?)?;
+        let bias = of_batch_norm("bias").f_sub(&of_batch_norm("running_mean").f_mul(&scale)?)?;
+        Ok(Convolution { weight: weight.f_detach()?, bias: bias.f_detach()?, stride })
+    }
+}
