@@ -125,6 +125,8 @@ pub struct Analysis {
     pub scan: Option<ScanSize>,
     /// How long it took.
     pub times: AnalysisTimes,
+    /// How old it is, if it is that of an earlier frame from which this one does not differ.
+    pub kept_for: Option<Duration>,
 }
 
 /// Facts about a class activation map.

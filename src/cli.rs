@@ -189,6 +189,11 @@ pub struct RunArgs {
     #[arg(long, value_enum, default_value = "auto", help_heading = "Pipeline")]
     pub policy: PolicyArg,
 
+    /// Analyse a picture only when it has changed since it was analysed last: on, off, or auto: on for cameras and streams. What
+    /// was found then is kept, and its events say for how long; nobody is missed for more than a second
+    #[arg(long, value_enum, default_value = "auto", help_heading = "Pipeline")]
+    pub gate: GateArg,
+
     /// Stop after this many frames of each source
     #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Pipeline")]
     pub limit: Option<u64>,
@@ -289,6 +294,17 @@ pub enum PolicyArg {
     Live,
     /// Process every frame
     Recorded,
+}
+
+/// Which sources are analysed only when their picture changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GateArg {
+    /// Cameras and streams
+    Auto,
+    /// All
+    On,
+    /// None
+    Off,
 }
 
 /// What HayCAM's basis is fitted to.

@@ -14,10 +14,11 @@ use std::time::Duration;
 use crate::analyse::{AnalysisSettings, BasisSettings, View};
 use crate::boxes::default_threshold;
 use crate::capture::{CaptureError, Policy, SourceSpec};
-use crate::cli::{BasisArg, ExplanationArgs, LayerArg, OutputArgs, PolicyArg, RunArgs};
+use crate::cli::{BasisArg, ExplanationArgs, GateArg, LayerArg, OutputArgs, PolicyArg, RunArgs};
 use crate::display;
 use crate::exit_code::ExitCode;
 use crate::explain::Method;
+use crate::gate::GateSettings;
 use crate::model::device::DeviceChoice;
 use crate::model::resnet::Resolution;
 use crate::pca::CacheSettings;
@@ -129,6 +130,11 @@ impl RunConfig {
                 },
                 limit: args.limit,
                 batch: 1,
+                gate: match args.gate {
+                    GateArg::Auto => GateSettings { live: true, recorded: false },
+                    GateArg::On => GateSettings { live: true, recorded: true },
+                    GateArg::Off => GateSettings { live: false, recorded: false },
+                },
                 alarm_after: args.output.alarm_after,
                 model: String::new(),
                 live: capture::live_settings(&args.capture),

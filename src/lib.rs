@@ -1,13 +1,14 @@
 //! maskwatch: a mask detector for video streams that shows why it decided as it did.
 //!
 //! ```text
-//! source ─► capture ─► analyse (classify, explain, box) ─► draw ─► sinks
+//! source ─► capture ─► gate ─► analyse (classify, explain, box) ─► track ─► draw ─► sinks
 //! ```
 //!
 //! Data flows one way. [`pipeline`] alone joins the stages and owns their threads and channels; [`capture`] delivers
-//! frames, [`analyse`] turns them into plain findings with the [`model`], an explainer ([`explain`], [`pca`]) and
-//! [`boxes`], or with a dense [`scan`], [`draw`] annotates, [`sinks`] write. [`mod@train`] and [`evaluate`] use the same model and pictures
-//! ([`dataset`]). [`cli`], [`config`] and [`commands`] are the program around it.
+//! frames, those that show something new ([`gate`]) are turned into plain findings by [`analyse`], with the [`model`], an
+//! explainer ([`explain`], [`pca`]) and [`boxes`], or with a dense [`scan`]; [`track`] knows who is who, [`draw`] annotates,
+//! [`sinks`] write. [`mod@train`] and [`evaluate`] use the same model and pictures ([`dataset`]). [`cli`], [`config`] and
+//! [`commands`] are the program around it.
 //!
 //! A module imports only modules above it in the list that `tests/layering.rs` keeps.
 #![deny(missing_docs)]
@@ -26,6 +27,7 @@ pub mod exit_code;
 pub mod explain;
 pub mod files;
 pub mod frame;
+pub mod gate;
 pub mod geometry;
 pub mod labels;
 pub mod model;

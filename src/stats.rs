@@ -33,6 +33,7 @@ struct SourceStats {
     name: String,
     state: String,
     frames: u64,
+    unchanged: u64,
     by_label: BTreeMap<String, u64>,
     /// By sink.
     dropped: BTreeMap<&'static str, u64>,
@@ -40,6 +41,7 @@ struct SourceStats {
     feed: Option<Arc<DropCounters>>,
     latency: BTreeMap<&'static str, Histogram<u64>>,
     disconnections: u64,
+    is_away: bool,
     alarms: u64,
     faces: BTreeMap<String, u64>,
 }
@@ -65,8 +67,10 @@ pub struct SourceSnapshot {
     pub disconnections: u64,
     /// Alarms raised.
     pub alarms: u64,
-    /// Frames that were analysed.
+    /// Frames that something is known of.
     pub frames: u64,
+    /// Those of them that were not analysed, because they showed what an earlier one had shown.
+    pub unchanged: u64,
     /// Frames by label.
     pub labels: BTreeMap<String, u64>,
     /// Tracks in sight by label.
@@ -100,11 +104,13 @@ impl RunStats {
             name,
             state: "waiting".to_owned(),
             frames: 0,
+            unchanged: 0,
             by_label: BTreeMap::new(),
             dropped: BTreeMap::new(),
             feed: None,
             latency: BTreeMap::new(),
             disconnections: 0,
+            is_away: false,
             alarms: 0,
             faces: BTreeMap::new(),
         };
@@ -115,13 +121,24 @@ impl RunStats {
     pub fn state(&self, source: usize, state: &SourceState) {
         self.with(source, |stats| {
             state.name().clone_into(&mut stats.state);
-            if matches!(state, SourceState::Disconnected { .. }) {
-                stats.disconnections += 1;
+            match state {
+                // Further attempts that fail, for whatever reason, belong to the same disconnection.
+                SourceState::Disconnected { .. } => {
+                    stats.disconnections += u64::from(!stats.is_away);
+                    stats.is_away = true;
+                }
+                SourceState::Connecting { .. } => {}
+                _ => stats.is_away = false,
             }
         });
     }
 
-    /// A frame was analysed; `faces` are the labels of the tracks in sight.
+    /// A frame was not analysed, because it shows what an earlier one did.
+    pub fn unchanged(&self, source: usize) {
+        self.with(source, |stats| stats.unchanged += 1);
+    }
+
+    /// Something is known of a frame; `faces` are the labels of the tracks in sight.
     pub fn analysed<'a>(&self, source: usize, label: &str, faces: impl IntoIterator<Item = &'a str>) {
         self.with(source, |stats| {
             stats.frames += 1;
@@ -196,6 +213,7 @@ impl SourceStats {
             source: self.name.clone(),
             state: self.state.clone(),
             disconnections: self.disconnections,
+            unchanged: self.unchanged,
             alarms: self.alarms,
             frames: self.frames,
             labels: self.by_label.clone(),
@@ -276,5 +294,25 @@ mod tests {
         assert_eq!((a.frames, a.labels["mask"], a.faces["mask"], a.faces["no_mask"]), (2, 2, 0, 1));
         assert_eq!((b.dropped["replaced"], b.dropped["save"], b.frames), (2, 1, 0));
         assert_eq!((snapshot.frames(), snapshot.dropped()), (2, 3));
+    }
+
+    #[test]
+    fn a_disconnection_counts_once_however_many_attempts_fail() {
+        let stats = RunStats::new(["door".to_owned()]);
+        let away = |attempts| SourceState::Disconnected { reason: "refused".to_owned(), attempts, retry_in_ms: 500 };
+        for state in [
+            SourceState::Connecting { attempt: 1 },
+            SourceState::Live,
+            away(0),
+            SourceState::Connecting { attempt: 1 },
+            away(1),
+            SourceState::Connecting { attempt: 2 },
+            SourceState::Live,
+            SourceState::Uniform,
+            away(0),
+        ] {
+            stats.state(0, &state);
+        }
+        assert_eq!(stats.snapshot().sources[0].disconnections, 2);
     }
 }

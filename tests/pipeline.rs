@@ -13,6 +13,7 @@ use maskwatch::config::shipped_model;
 use maskwatch::draw::Annotator;
 use maskwatch::exit_code::ExitCode;
 use maskwatch::explain::{Method, MethodSettings};
+use maskwatch::gate::GateSettings;
 use maskwatch::model::engine::Engine;
 use maskwatch::pipeline::summary::Summary;
 use maskwatch::pipeline::{NamedSource, Observer, Problem, RunSettings, run};
@@ -76,6 +77,7 @@ fn run_with(policy: Policy, limit: u64, sinks: Vec<Box<dyn Sink>>) -> Summary {
         policy: Some(policy),
         limit: Some(limit),
         batch: 1,
+        gate: GateSettings { live: true, recorded: true },
         alarm_after: Duration::from_secs(3),
         model: "shipped".to_owned(),
         live: LiveSettings::default(),

@@ -142,6 +142,7 @@ impl Scanned {
             cam: CamSummary { method: Method::HayCam, reduction: Some(scan.reduction), basis },
             scan: Some(scan.size),
             times: AnalysisTimes { prepare, infer, explain: read + scan.times.maps, boxes: scan.times.regions },
+            kept_for: None,
         })
     }
 

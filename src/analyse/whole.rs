@@ -98,6 +98,7 @@ impl Whole {
             cam: CamSummary { method: self.settings.method, reduction: map.reduction, basis: None },
             scan: None,
             times: AnalysisTimes { explain, boxes: watch.lap(), ..times },
+            kept_for: None,
         })
     }
 }

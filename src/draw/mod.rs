@@ -132,6 +132,7 @@ mod tests {
             cam: CamSummary { method: Method::Cam, reduction: None, basis: None },
             scan: None,
             times: Default::default(),
+            kept_for: None,
         }
     }
 

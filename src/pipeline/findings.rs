@@ -79,6 +79,9 @@ impl Findings {
         let in_sight = update.tracks.iter().filter(|track| track.id.is_some());
         let faces = in_sight.map(|track| track.label.name(classes));
         self.stats.analysed(source, &classes[analysis.label], faces);
+        if analysis.kept_for.is_some() {
+            self.stats.unchanged(source);
+        }
         if self.deliveries.is_empty() {
             self.stats.latency(source, "analysis", frame.read_started.elapsed());
         }

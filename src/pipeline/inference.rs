@@ -1,4 +1,4 @@
-//! The inference stage: takes what the sources deliver, each in its turn, and analyses it in batches.
+//! The inference stage: takes what the sources deliver, each in its turn, and analyses in batches what passes the gate.
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,7 @@ use super::feed::{Feeds, Message, NoMessage};
 use super::stages::{Analysed, Captured};
 use crate::analyse::{Analyser, FrameRequest};
 use crate::capture::Policy;
+use crate::gate::{Gate, GateSettings, Verdict};
 use crate::shutdown::Shutdown;
 
 /// How long a batch that is not full waits for further frames.
@@ -35,6 +36,8 @@ fn gather<T: Message>(feeds: &mut Feeds<T>, most: usize) -> Vec<T> {
 pub(super) struct InferenceSettings<'a> {
     /// Most frames in one forward pass.
     pub(super) batch: usize,
+    /// Which sources are analysed only when they change.
+    pub(super) gate: GateSettings,
     pub(super) shutdown: &'a Shutdown,
 }
 
@@ -45,29 +48,51 @@ pub(super) fn infer(
     settings: InferenceSettings,
     output: &Sender<Analysed>,
 ) -> Option<Problem> {
+    let mut gate = Gate::new(settings.gate);
     loop {
         let gathered = gather(&mut feeds, settings.batch);
         if gathered.is_empty() {
             return None;
         }
-        let requests: Vec<FrameRequest> = gathered.iter().filter_map(request).collect();
+        let looked: Vec<Option<(FrameRequest, Verdict)>> =
+            gathered.iter().map(|captured| request(captured).map(|request| (request, gate.look(&request)))).collect();
+        let changed = looked.iter().flatten().filter(|(_, verdict)| matches!(verdict, Verdict::Changed(_)));
+        let requests: Vec<FrameRequest> = changed.map(|(request, _)| *request).collect();
+        let verdicts: Vec<Option<Verdict>> =
+            looked.into_iter().map(|looked| looked.map(|(_, verdict)| verdict)).collect();
         let mut analyses = analyser.analyse_batch(&requests).into_iter();
-        for captured in gathered {
+        for (captured, verdict) in gathered.into_iter().zip(verdicts) {
             let message = match captured {
                 Captured::Closed { source, error } => {
                     analyser.forget(source);
+                    gate.forget(source);
                     Analysed::Closed { source, error }
                 }
-                Captured::State { source, state } => Analysed::State { source, state },
-                Captured::Frame { source, info, policy, frame } => {
-                    match analyses.next().expect("an answer for each frame, in their order") {
-                        Ok(analysis) => Analysed::Frame { source, info, policy, frame, analysis: Box::new(analysis) },
-                        Err(error) => {
-                            // A network that fails on one frame fails on the next.
-                            settings.shutdown.request();
-                            return Some(Problem::Analyse { origin: info.name.clone(), frame: frame.index, error });
-                        }
+                Captured::State { source, state } => {
+                    if !state.delivers() {
+                        gate.forget(source);
                     }
+                    Analysed::State { source, state }
+                }
+                Captured::Frame { source, info, policy, frame } => {
+                    let analysis = match verdict.expect("a verdict on each frame") {
+                        Verdict::Same(analysis) => analysis,
+                        Verdict::Changed(appearance) => {
+                            match analyses.next().expect("an answer for each frame, in their order") {
+                                Ok(analysis) => {
+                                    gate.keep(source, frame.pts, appearance, &analysis);
+                                    Box::new(analysis)
+                                }
+                                Err(error) => {
+                                    // A network that fails on one frame fails on the next.
+                                    settings.shutdown.request();
+                                    let (origin, frame) = (info.name.clone(), frame.index);
+                                    return Some(Problem::Analyse { origin, frame, error });
+                                }
+                            }
+                        }
+                    };
+                    Analysed::Frame { source, info, policy, frame, analysis }
                 }
             };
             if output.send(message).is_err() {

@@ -30,6 +30,7 @@ use crate::capture::{CaptureError, LiveSettings, Policy, SourceInfo, SourceSpec,
 use crate::draw::Annotator;
 use crate::exit_code::ExitCode;
 use crate::explain::ExplainError;
+use crate::gate::GateSettings;
 use crate::shutdown::Shutdown;
 use crate::sinks::{Origin, Sink, SinkError};
 use crate::stats::RunStats;
@@ -66,6 +67,8 @@ pub struct RunSettings {
     pub limit: Option<u64>,
     /// Most frames in one forward pass, at least 1.
     pub batch: usize,
+    /// Which sources are analysed only when their picture changes.
+    pub gate: GateSettings,
     /// For how long somebody may be seen without a mask before it is an alarm.
     pub alarm_after: Duration,
     /// Identity of the model, for those who ask why.
@@ -209,7 +212,7 @@ pub fn run(
             }
         }
         let (to_findings, from_inference) = bounded(QUEUE);
-        let inference = InferenceSettings { batch: settings.batch, shutdown };
+        let inference = InferenceSettings { batch: settings.batch, gate: settings.gate, shutdown };
         threads.spawn("inference".to_owned(), move || {
             Ending::Stage(inference::infer(Feeds::new(feeds), &mut analyser, inference, &to_findings))
         });

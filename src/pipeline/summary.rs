@@ -132,6 +132,9 @@ impl fmt::Display for Summary {
                 if !source.dropped.is_empty() {
                     write!(f, "; dropped: {}", counts(&source.dropped))?;
                 }
+                if source.unchanged > 0 {
+                    write!(f, "; {} showed nothing new and were not analysed", source.unchanged)?;
+                }
                 for (count, one, several) in
                     [(source.disconnections, "disconnection", "disconnections"), (source.alarms, "alarm", "alarms")]
                 {

@@ -120,6 +120,9 @@ pub(super) struct Event<'a> {
     cam: CamEvent,
     #[serde(skip_serializing_if = "Option::is_none")]
     scan: Option<ScanEvent>,
+    /// How old the analysis is, where the picture has not changed since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept_ms: Option<f64>,
     latency_ms: LatencyEvent,
 }
 
@@ -221,6 +224,7 @@ impl<'a> Event<'a> {
                 }),
             },
             scan: analysis.scan.map(ScanEvent::from),
+            kept_ms: analysis.kept_for.map(|age| rounded(age.as_secs_f64() * 1e3, 2)),
             latency_ms: LatencyEvent {
                 decode: millis(frame.decode_time),
                 infer: millis(analysis.times.prepare + analysis.times.infer),

@@ -41,6 +41,7 @@ pub(crate) fn finding(index: u64, size: (u32, u32), pts: Duration) -> Arc<Findin
         cam: CamSummary { method: Method::Cam, reduction: None, basis: None },
         scan: None,
         times: Default::default(),
+        kept_for: None,
     };
     let classes = Arc::from(["background".to_owned()]);
     let annotator = Arc::new(Annotator::new().expect("the bundled font is sound"));

@@ -39,6 +39,7 @@ pub fn finding(source: usize, name: &str, index: u64, image: RgbImage, annotator
         cam: CamSummary { method: Method::Cam, reduction: None, basis: None },
         scan: None,
         times: Default::default(),
+        kept_for: None,
     };
     let classes = Arc::from(["mask".to_owned(), "no_mask".to_owned()]);
     Arc::new(Finding::new(source, Arc::new(info), frame, analysis, Vec::new(), classes, Arc::clone(annotator)))

@@ -87,26 +87,27 @@ impl Direct {
         let offsets = &offsets[..if self.dilation == 1 { self.side } else { self.side * self.side }];
         let panel_len = self.side * self.side * self.channels * PANEL;
         let shift = input.shape.border - self.padding();
+        let (mut starts, mut outputs) = ([0; CHUNK], [0; CHUNK]);
+        for (index, (start, place)) in starts.iter_mut().zip(&mut outputs).take(end - first).enumerate() {
+            let (picture, row, column) = shape.place(first + index);
+            let (top, left) = (row * self.stride + shift, column * self.stride + shift);
+            *start = input.shape.offset_with_border(picture, top, left);
+            *place = shape.offset(picture, row, column);
+        }
         for panel in group * GROUP..self.panels().min((group + 1) * GROUP) {
             let weights = &self.weights[panel * panel_len..(panel + 1) * panel_len];
             let finish = Finish { bias: self.bias[panel * PANEL..].as_ptr(), activation };
-            let mut position = first;
-            while position < end {
-                let size = kernel::rows_of_group(end - first, position - first);
-                let (mut starts, mut outputs) = ([0; ROWS], [0; ROWS]);
-                for (index, (start, place)) in starts.iter_mut().zip(&mut outputs).take(size).enumerate() {
-                    let (picture, row, column) = shape.place(position + index);
-                    let (top, left) = (row * self.stride + shift, column * self.stride + shift);
-                    *start = input.shape.offset_with_border(picture, top, left);
-                    *place = shape.offset(picture, row, column) + panel * PANEL;
-                }
+            let mut done = 0;
+            while done < end - first {
+                let rows = done..done + kernel::rows_of_group(end - first, done);
+                done = rows.end;
                 // SAFETY: the kernel's rows lie within the input's border, the panel holds what `offsets` times `run` read, and
                 // the outputs are this task's.
                 unsafe {
-                    let panel = weights.as_ptr();
-                    kernel::convolve(size, input.values, &starts, offsets, run, panel, finish, values, &outputs);
+                    let (starts, outputs) = (&starts[rows.clone()], &outputs[rows]);
+                    let target = values.add(panel * PANEL);
+                    kernel::convolve(input.values, starts, offsets, run, weights.as_ptr(), finish, target, outputs);
                 }
-                position += size;
             }
         }
     }

@@ -119,43 +119,39 @@ pub(super) unsafe fn multiply(
     }
 }
 
-/// Writes the finished products of `size` rows, at most [`ROWS`], and a panel: of the row that begins at `starts[i]` to
-/// `outputs[i]`.
+/// Writes the finished products of rows, at most [`ROWS`], and a panel: of the row that begins at `starts[i]` of the input to
+/// `places[i]` of the output.
 ///
 /// # Safety
 ///
-/// As for [`accumulate`]; [`PANEL`] values can be read at the bias, and read and written at each of the outputs, which nobody else
-/// uses.
+/// As for [`accumulate`]; [`PANEL`] values can be read at the bias, and read and written at each place, which nobody else uses.
 #[target_feature(enable = "avx2,fma")]
-#[allow(clippy::too_many_arguments)]
+#[allow(clippy::too_many_arguments, reason = "what a kernel needs")]
 pub(super) unsafe fn convolve(
-    size: usize,
     input: *const f32,
-    starts: &[usize; ROWS],
+    starts: &[usize],
     offsets: &[usize],
     run: usize,
     panel: *const f32,
     finish: Finish,
     output: *mut f32,
-    outputs: &[usize; ROWS],
+    places: &[usize],
 ) {
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    #[allow(clippy::too_many_arguments)]
     unsafe fn group<const N: usize>(
-        input: *const f32,
-        starts: &[usize; ROWS],
+        rows: [*const f32; N],
         offsets: &[usize],
         run: usize,
         panel: *const f32,
         finish: Finish,
         output: *mut f32,
-        outputs: &[usize; ROWS],
+        places: &[usize],
     ) {
         // SAFETY: as the caller promises.
         unsafe {
-            let sums = accumulate::<N>(std::array::from_fn(|row| input.add(starts[row])), offsets, run, panel);
-            for (sums, &place) in sums.into_iter().zip(outputs) {
+            let sums = accumulate::<N>(rows, offsets, run, panel);
+            for (sums, &place) in sums.into_iter().zip(places) {
                 for (half, sum) in sums.into_iter().enumerate() {
                     let mut value = _mm256_add_ps(sum, _mm256_loadu_ps(finish.bias.add(half * LANES)));
                     let target = output.add(place + half * LANES);
@@ -171,14 +167,16 @@ pub(super) unsafe fn convolve(
         }
     }
     // SAFETY: as the caller promises.
+    let row = |index: usize| unsafe { input.add(starts[index]) };
+    // SAFETY: as the caller promises.
     unsafe {
-        match size {
-            6 => group::<6>(input, starts, offsets, run, panel, finish, output, outputs),
-            5 => group::<5>(input, starts, offsets, run, panel, finish, output, outputs),
-            4 => group::<4>(input, starts, offsets, run, panel, finish, output, outputs),
-            3 => group::<3>(input, starts, offsets, run, panel, finish, output, outputs),
-            2 => group::<2>(input, starts, offsets, run, panel, finish, output, outputs),
-            _ => group::<1>(input, starts, offsets, run, panel, finish, output, outputs),
+        match starts.len() {
+            6 => group::<6>(std::array::from_fn(row), offsets, run, panel, finish, output, places),
+            5 => group::<5>(std::array::from_fn(row), offsets, run, panel, finish, output, places),
+            4 => group::<4>(std::array::from_fn(row), offsets, run, panel, finish, output, places),
+            3 => group::<3>(std::array::from_fn(row), offsets, run, panel, finish, output, places),
+            2 => group::<2>(std::array::from_fn(row), offsets, run, panel, finish, output, places),
+            _ => group::<1>(std::array::from_fn(row), offsets, run, panel, finish, output, places),
         }
     }
 }

@@ -52,6 +52,11 @@ fn of_the_run(hub: &Hub, families: &mut Families) -> fmt::Result {
     let each = || sources.iter().map(|source| (labels([("source", &source.source)]), source));
     families.counters("maskwatch_frames", "Frames analysed", each().map(|(labels, source)| (labels, source.frames)))?;
     families.counters(
+        "maskwatch_frames_unchanged",
+        "Frames that showed nothing new and were not analysed",
+        each().map(|(labels, source)| (labels, source.unchanged)),
+    )?;
+    families.counters(
         "maskwatch_frames_by_label",
         "Frames analysed, by what was seen in them",
         sources.iter().flat_map(|source| by("label", source, &source.labels)),
