@@ -19,10 +19,13 @@ use crate::analyse::{Analysis, FrameRequest};
 /// Cells along the short side of a frame: a face of 1/16 of it, the smallest that scans of 512 pixels find well, covers at least
 /// two cells, one of them entirely.
 const CELLS: u32 = 45;
-/// Change of a cell, in levels of 255, that rounding and the noise of a still and well-lit picture stay below.
+/// Side of the cells for which the levels below are meant, those of 720p. Smaller cells average less of a camera's noise: there
+/// the levels are higher by as much as their side is smaller.
+const CELL_PX: f32 = 16.0;
+/// Change of a cell, in levels of 255, that rounding, compression and a little noise stay below.
 pub const NOISE: f32 = 0.5;
-/// Change of a cell, in levels of 255, that is taken for motion. A cell averages some 256 pixels, so that noise of a pixel of 6
-/// levels, a poor camera's, changes the cells by less than 1.5.
+/// Change of a cell, in levels of 255, that is taken for motion. A cell averages 256 pixels, so that noise of a pixel of 6 levels,
+/// a poor camera's, changes the cells by less.
 pub const MOTION: f32 = 2.0;
 /// For how long a picture that may have changed is taken for the same. With the time to the next frame and its analysis, nobody is
 /// missed for longer than a second.
@@ -110,7 +113,7 @@ impl Gate {
 impl Kept {
     /// How old it is, if a frame may be taken for the same.
     fn age_if_same(&self, cells: &Cells, pts: Duration) -> Option<Duration> {
-        let change = self.cells.largest_change(cells)?;
+        let change = self.cells.largest_change(cells)? / cells.noise_gain();
         // A clock that went backwards says nothing of the age.
         let age = pts.checked_sub(self.pts)?;
         (change < NOISE || change < MOTION && age < LONGEST).then_some(age)
@@ -120,7 +123,7 @@ impl Kept {
 impl Cells {
     fn of(image: &RgbImage) -> Self {
         let (width, height) = image.dimensions();
-        let side = (width.min(height) / CELLS).max(1) as usize;
+        let side = side_of((width, height)) as usize;
         let (columns, rows) = ((width as usize).div_ceil(side), (height as usize).div_ceil(side));
         let mut means = Vec::with_capacity(rows * columns);
         let mut sums = vec![0u32; columns];
@@ -139,11 +142,21 @@ impl Cells {
         Self { frame: (width, height), means }
     }
 
+    /// How many times the noise of the cells that the levels are meant for.
+    fn noise_gain(&self) -> f32 {
+        (CELL_PX / side_of(self.frame) as f32).max(1.0)
+    }
+
     /// Of any cell; nothing between frames of different sizes.
     fn largest_change(&self, other: &Self) -> Option<f32> {
         let changes = self.means.iter().zip(&other.means).map(|(one, other)| (one - other).abs());
         (self.frame == other.frame).then(|| changes.fold(0.0, f32::max))
     }
+}
+
+/// Side of a cell, in pixels of a frame.
+fn side_of((width, height): (u32, u32)) -> u32 {
+    (width.min(height) / CELLS).max(1)
 }
 
 #[cfg(test)]

@@ -42,6 +42,7 @@ struct SourceStats {
     latency: BTreeMap<&'static str, Histogram<u64>>,
     disconnections: u64,
     is_away: bool,
+    waits_for_outputs: bool,
     alarms: u64,
     faces: BTreeMap<String, u64>,
 }
@@ -80,6 +81,9 @@ pub struct SourceSnapshot {
     pub dropped: BTreeMap<String, u64>,
     /// From the capture of a frame to the end of its writing, by sink.
     pub latency_ms: BTreeMap<String, LatencySnapshot>,
+    /// Whether it is played as fast as its outputs take it, so that how old its frames are says nothing.
+    #[serde(skip)]
+    pub waits_for_outputs: bool,
 }
 
 /// Percentiles of a latency in milliseconds.
@@ -111,6 +115,7 @@ impl RunStats {
             latency: BTreeMap::new(),
             disconnections: 0,
             is_away: false,
+            waits_for_outputs: false,
             alarms: 0,
             faces: BTreeMap::new(),
         };
@@ -148,6 +153,11 @@ impl RunStats {
                 *stats.faces.entry(face.to_owned()).or_default() += 1;
             }
         });
+    }
+
+    /// A source is played as fast as its outputs take it.
+    pub fn waits_for_outputs(&self, source: usize) {
+        self.with(source, |stats| stats.waits_for_outputs = true);
     }
 
     /// A recorded source is in another phase: `playing` or `ended`.
@@ -212,6 +222,7 @@ impl SourceStats {
         SourceSnapshot {
             source: self.name.clone(),
             state: self.state.clone(),
+            waits_for_outputs: self.waits_for_outputs,
             disconnections: self.disconnections,
             unchanged: self.unchanged,
             alarms: self.alarms,

@@ -108,7 +108,12 @@ pub fn resolve(choice: DeviceChoice) -> Result<Device, ModelError> {
         DeviceChoice::Cpu => Ok(Device::Cpu),
         DeviceChoice::Auto => match cuda_state() {
             CudaState::Ready(_) => Ok(Device::Cuda(0)),
-            _ => Ok(Device::Cpu),
+            CudaState::NotInstalled => Ok(Device::Cpu),
+            // Somebody who installed it expects a GPU.
+            state => {
+                tracing::warn!("computing on the CPU: {state}");
+                Ok(Device::Cpu)
+            }
         },
         DeviceChoice::Cuda(number) => match cuda_state() {
             CudaState::Ready(count) if number < *count => Ok(Device::Cuda(number)),

@@ -123,6 +123,9 @@ impl Findings {
             None => {
                 self.sources.insert(source, self.begin(&info, policy));
                 if policy == Policy::Recorded {
+                    self.stats.waits_for_outputs(source);
+                }
+                if info.policy == Policy::Recorded {
                     self.stats.phase(source, "playing");
                 }
                 self.tell(Report::Opened { source, info: Arc::clone(&info) });
@@ -243,7 +246,7 @@ impl Findings {
 
     fn close(&mut self, source: usize, error: Option<CaptureError>) {
         self.end_tracks(source);
-        if self.sources.remove(&source).is_some_and(|open| !open.is_live) {
+        if self.sources.remove(&source).is_some_and(|open| open.info.policy == Policy::Recorded) {
             self.stats.phase(source, "ended");
         }
         self.each(|delivery, _, _| delivery.send(Message::Close(source)));

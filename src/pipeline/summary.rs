@@ -143,10 +143,8 @@ impl fmt::Display for Summary {
                     }
                 }
                 writeln!(f)?;
-                // A recording waits for its outputs, so that how old its frames are says nothing.
-                let is_recorded = ["playing", "ended"].contains(&source.state.as_str());
-                for (output, LatencySnapshot { p50, p95, p99, .. }) in source.latency_ms.iter().filter(|_| !is_recorded)
-                {
+                let latencies = source.latency_ms.iter().filter(|_| !source.waits_for_outputs);
+                for (output, LatencySnapshot { p50, p95, p99, .. }) in latencies {
                     writeln!(f, "  {:widest$}  {output} after p50 {p50:.0}, p95 {p95:.0}, p99 {p99:.0} ms", "")?;
                 }
             }

@@ -21,7 +21,7 @@ mod winograd;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use image::RgbImage;
 use tch::{Kind, TchError};
@@ -34,6 +34,7 @@ use super::resnet::Resolution;
 
 use direct::Direct;
 use pass::{Pass, PassSize};
+use plane::Shape;
 use team::Team;
 use winograd::Winograd;
 
@@ -42,6 +43,10 @@ use winograd::Winograd;
 const PIXELS_AT_ONCE: usize = 8 * 224 * 224;
 /// Sizes of pictures whose memory is kept.
 const KEPT_SIZES: usize = 4;
+/// Channels from which the weights of a convolution in tiles of 4x4 outputs, 38 MB, fit into no cache.
+const MANY_CHANNELS: usize = 512;
+/// Tiles of 4x4 outputs from which it is worth while to read them: those of a group of rows that are multiplied at once.
+const MANY_TILES: usize = 6;
 
 /// The network, its weights packed for this processor.
 #[derive(Debug)]
@@ -65,10 +70,19 @@ pub(super) struct CpuNetwork {
 #[derive(Debug)]
 enum Convolution {
     Direct(Direct),
-    /// 3x3 without stride, in tiles of 2x2 outputs.
-    Winograd2(Winograd<4, 2>),
-    /// 3x3 without stride, in tiles of 4x4 outputs.
-    Winograd4(Winograd<6, 4>),
+    Winograd(Tiled),
+}
+
+/// A 3x3 convolution without stride, in tiles of 2x2 or 4x4 outputs; each is packed when it is first asked for.
+#[derive(Debug)]
+struct Tiled {
+    /// (filters, channels, 3, 3).
+    weights: Vec<f32>,
+    /// (filters).
+    bias: Vec<f32>,
+    channels: usize,
+    two: OnceLock<Winograd<4, 2>>,
+    four: OnceLock<Winograd<6, 4>>,
 }
 
 /// Indices of the convolutions of a block.
@@ -118,10 +132,10 @@ impl CpuNetwork {
             Resolution::Atrous => Some(convolutions.atrous_layer(layer4)?),
         };
         let layers = [
-            convolutions.layer(layer1, TileSide::Four)?,
-            convolutions.layer(layer2, TileSide::Four)?,
-            convolutions.layer(layer3, TileSide::Four)?,
-            convolutions.layer(layer4, TileSide::Two)?,
+            convolutions.layer(layer1)?,
+            convolutions.layer(layer2)?,
+            convolutions.layer(layer3)?,
+            convolutions.layer(layer4)?,
         ];
         let normalised = std::array::from_fn(|channel| {
             let (mean, deviation) = (normalisation.mean[channel], normalisation.std[channel]);
@@ -164,27 +178,32 @@ impl CpuNetwork {
     }
 }
 
+impl Tiled {
+    fn two(&self) -> &Winograd<4, 2> {
+        self.two.get_or_init(|| Winograd::new(&self.weights, &self.bias, self.channels))
+    }
+
+    fn four(&self) -> &Winograd<6, 4> {
+        self.four.get_or_init(|| Winograd::new(&self.weights, &self.bias, self.channels))
+    }
+
+    /// Whether 4x4 outputs a tile take less time. They take fewer products, but of weights that are four times as many as the
+    /// kernel's, rather than less than twice as many: too many to read for a handful of tiles.
+    fn suits_four(&self, output: &Shape) -> bool {
+        self.channels < MANY_CHANNELS || Winograd::<6, 4>::tiles(output) >= MANY_TILES
+    }
+}
+
 /// Packs convolutions and numbers them.
 struct Convolutions(Vec<Convolution>);
 
-/// Of the outputs of a tile.
-#[derive(Clone, Copy)]
-enum TileSide {
-    Two,
-    Four,
-}
-
 impl Convolutions {
-    fn layer(&mut self, blocks: &[folded::Block; 2], side: TileSide) -> Result<[Block; 2], TchError> {
+    fn layer(&mut self, blocks: &[folded::Block; 2]) -> Result<[Block; 2], TchError> {
         let mut block = |block: &folded::Block| {
             let first = &block.first;
             Ok::<_, TchError>(Block {
-                first: if first.stride == 1 {
-                    self.winograd(first, side)?
-                } else {
-                    self.direct(first, first.stride, 1)?
-                },
-                second: self.winograd(&block.second, side)?,
+                first: if first.stride == 1 { self.winograd(first)? } else { self.direct(first, first.stride, 1)? },
+                second: self.winograd(&block.second)?,
                 shortcut: block
                     .shortcut
                     .as_ref()
@@ -215,13 +234,11 @@ impl Convolutions {
         Ok(self.push(Convolution::Direct(direct)))
     }
 
-    fn winograd(&mut self, convolution: &folded::Convolution, side: TileSide) -> Result<usize, TchError> {
+    fn winograd(&mut self, convolution: &folded::Convolution) -> Result<usize, TchError> {
         let (weights, bias) = to_host(convolution)?;
         let channels = convolution.weight.size4()?.1 as usize;
-        Ok(self.push(match side {
-            TileSide::Two => Convolution::Winograd2(Winograd::new(&weights, &bias, channels)),
-            TileSide::Four => Convolution::Winograd4(Winograd::new(&weights, &bias, channels)),
-        }))
+        let tiled = Tiled { weights, bias, channels, two: OnceLock::new(), four: OnceLock::new() };
+        Ok(self.push(Convolution::Winograd(tiled)))
     }
 
     fn push(&mut self, convolution: Convolution) -> usize {

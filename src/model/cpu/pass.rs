@@ -53,11 +53,18 @@ enum Operation {
     Pool,
 }
 
-/// A step and how it is divided for a number of pictures and threads.
+/// How a step is divided for a number of pictures and threads.
+#[derive(Debug, Clone, Copy)]
 struct Division {
     tasks: usize,
-    /// Of a Winograd convolution.
-    split: Option<Split>,
+    tiles: Option<Tiles>,
+}
+
+/// Of a Winograd convolution.
+#[derive(Debug, Clone, Copy)]
+enum Tiles {
+    Two(Split),
+    Four(Split),
 }
 
 impl Pass {
@@ -104,7 +111,7 @@ impl Pass {
         let divisions: Vec<Division> =
             self.steps.iter().map(|step| divide(step, network, &views[step.output].shape)).collect();
         let tasks: Vec<usize> = divisions.iter().map(|division| division.tasks).collect();
-        let scratch = self.steps.iter().zip(&divisions).map(|(step, division)| scratch(step, network, division)).max();
+        let scratch = self.steps.iter().zip(&divisions).map(|(step, division)| scratch(step, network, *division)).max();
         for own in &network.scratch {
             let mut own = own.lock().expect("no thread panics while it works");
             let len = own.len().max(scratch.unwrap_or(0));
@@ -124,15 +131,15 @@ impl Pass {
                     // SAFETY: `Layout` gave the planes the shapes that the convolution asks for, no step writes to what it
                     // reads, and tasks of one step share no outputs.
                     unsafe {
-                        match (convolution, divisions[step].split) {
-                            (Convolution::Winograd2(winograd), Some(split)) => {
-                                winograd.work(task, split, input, activation, output, &mut scratch);
-                            }
-                            (Convolution::Winograd4(winograd), Some(split)) => {
-                                winograd.work(task, split, input, activation, output, &mut scratch);
-                            }
+                        match (convolution, divisions[step].tiles) {
                             (Convolution::Direct(direct), _) => direct.work(task, input, activation, output),
-                            _ => unreachable!("Winograd convolutions are split"),
+                            (Convolution::Winograd(tiled), Some(Tiles::Two(split))) => {
+                                tiled.two().work(task, split, input, activation, output, &mut scratch);
+                            }
+                            (Convolution::Winograd(tiled), Some(Tiles::Four(split))) => {
+                                tiled.four().work(task, split, input, activation, output, &mut scratch);
+                            }
+                            (Convolution::Winograd(_), None) => unreachable!("it is divided into tiles"),
                         }
                     }
                 }
@@ -157,26 +164,27 @@ impl Pass {
 fn divide(step: &Step, network: &CpuNetwork, output: &Shape) -> Division {
     let threads = network.team.threads();
     match step.operation {
-        Operation::Normalise | Operation::Pool => Division { tasks: pool::tasks(output), split: None },
+        Operation::Normalise | Operation::Pool => Division { tasks: pool::tasks(output), tiles: None },
         Operation::Convolve { convolution, .. } => match &network.convolutions[convolution] {
-            Convolution::Direct(direct) => Division { tasks: direct.tasks(output), split: None },
-            Convolution::Winograd2(winograd) => {
-                let split = winograd.split(output, threads);
-                Division { tasks: Winograd::<4, 2>::tasks(output, split), split: Some(split) }
+            Convolution::Direct(direct) => Division { tasks: direct.tasks(output), tiles: None },
+            Convolution::Winograd(tiled) if tiled.suits_four(output) => {
+                let split = tiled.four().split(output, threads);
+                Division { tasks: Winograd::<6, 4>::tasks(output, split), tiles: Some(Tiles::Four(split)) }
             }
-            Convolution::Winograd4(winograd) => {
-                let split = winograd.split(output, threads);
-                Division { tasks: Winograd::<6, 4>::tasks(output, split), split: Some(split) }
+            Convolution::Winograd(tiled) => {
+                let split = tiled.two().split(output, threads);
+                Division { tasks: Winograd::<4, 2>::tasks(output, split), tiles: Some(Tiles::Two(split)) }
             }
         },
     }
 }
 
-fn scratch(step: &Step, network: &CpuNetwork, division: &Division) -> usize {
+/// Numbers that a thread needs for a step.
+fn scratch(step: &Step, network: &CpuNetwork, division: Division) -> usize {
     let Operation::Convolve { convolution, .. } = step.operation else { return 0 };
-    match (&network.convolutions[convolution], division.split) {
-        (Convolution::Winograd2(winograd), Some(split)) => winograd.scratch(split),
-        (Convolution::Winograd4(winograd), Some(split)) => winograd.scratch(split),
+    match (&network.convolutions[convolution], division.tiles) {
+        (Convolution::Winograd(tiled), Some(Tiles::Two(split))) => tiled.two().scratch(split),
+        (Convolution::Winograd(tiled), Some(Tiles::Four(split))) => tiled.four().scratch(split),
         _ => 0,
     }
 }
@@ -253,8 +261,7 @@ impl Convolution {
     fn filters_and_stride(&self) -> (usize, usize) {
         match self {
             Self::Direct(direct) => (direct.filters(), direct.stride()),
-            Self::Winograd2(winograd) => (winograd.filters(), 1),
-            Self::Winograd4(winograd) => (winograd.filters(), 1),
+            Self::Winograd(tiled) => (tiled.bias.len(), 1),
         }
     }
 }
