@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// From the bottom of the program to its top.
-const ORDER: [&str; 30] = [
+const ORDER: [&str; 31] = [
     "exit_code",
     "files",
     "shutdown",
@@ -31,6 +31,7 @@ const ORDER: [&str; 30] = [
     "display",
     "config",
     "threads",
+    "bench",
     "progress",
     "telemetry",
     "commands",
