@@ -21,7 +21,7 @@ use crate::explain::{ExplainError, Method, MethodSettings, Reduction};
 use crate::model::engine::Engine;
 use crate::pca::{BasisId, CacheSettings, RefitCounts};
 use crate::scan::settings::default_threshold;
-use crate::scan::{ScanSettings, ScanSize};
+use crate::scan::{ScanSettings, ScanSize, Scanner};
 
 pub use crate::boxes::Detection;
 
@@ -163,6 +163,15 @@ pub struct AnalysisTimes {
     pub boxes: Duration,
 }
 
+/// What an analyser looks at frames with, for those who measure its steps one by one.
+#[derive(Debug, Clone, Copy)]
+pub enum Steps<'a> {
+    /// At each as one picture.
+    Whole(&'a Engine),
+    /// Place by place.
+    Scan(&'a Scanner),
+}
+
 /// A model and the way it looks at frames.
 #[derive(Debug)]
 pub struct Analyser(Way);
@@ -187,6 +196,14 @@ impl Analyser {
         match &self.0 {
             Way::Whole(whole) => whole.classes(),
             Way::Scanned(scanned) => scanned.classes(),
+        }
+    }
+
+    /// What it looks at frames with.
+    pub fn steps(&self) -> Steps<'_> {
+        match &self.0 {
+            Way::Whole(whole) => Steps::Whole(whole.engine()),
+            Way::Scanned(scanned) => Steps::Scan(scanned.scanner()),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bench;
 mod capture;
 mod evaluate;
 mod explain;
@@ -10,6 +11,7 @@ mod scan;
 mod serve;
 mod train;
 
+pub use bench::{BenchArgs, BenchOptions, FrameSize, PresetArg};
 pub use capture::{CaptureArgs, RetriesArg, RtspTransportArg};
 pub use evaluate::{BoxesArgs, EvaluateArgs, ScenesArgs};
 pub use explain::ExplainArgs;
@@ -111,6 +113,9 @@ pub enum Command {
     /// Show where several methods see the evidence for a class, picture by picture
     #[command(long_about = EXPLAIN_HELP, after_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainArgs),
+    /// Measure how long each stage takes, a frame
+    #[command(long_about = bench::HELP, after_help = bench::EXAMPLES)]
+    Bench(BenchArgs),
     /// Check what works on this machine, and say what to do about what does not
     Doctor(ModelArgs),
     /// Print a completion script for a shell
@@ -269,7 +274,7 @@ pub struct OutputArgs {
 }
 
 /// Which model, and where it runs.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
     /// Model file [default: the shipped one]

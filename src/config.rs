@@ -1,5 +1,6 @@
 //! From what was typed to what is run: checked once, here.
 
+pub mod bench;
 pub mod capture;
 pub mod evaluate;
 pub mod explain;
@@ -316,7 +317,7 @@ fn refuse_source(output: &Path, sources: &[SourceSpec]) -> Result<(), UsageError
             let folder = path.canonicalize().ok().and_then(|path| identity(path.parent()?));
             identity(path) == Some(output_identity) || folder == Some(output_identity)
         }
-        SourceSpec::Camera(_) | SourceSpec::Stream(_) => false,
+        SourceSpec::Camera(_) | SourceSpec::Stream(_) | SourceSpec::Synthetic { .. } => false,
     };
     if sources.iter().any(is_source) {
         return Err(UsageError(format!("{} would overwrite a source; choose another place", output.display())));

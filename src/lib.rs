@@ -7,13 +7,14 @@
 //! Data flows one way. [`pipeline`] alone joins the stages and owns their threads and channels; [`capture`] delivers
 //! frames, those that show something new ([`gate`]) are turned into plain findings by [`analyse`], with the [`model`], an
 //! explainer ([`explain`], [`pca`]) and [`boxes`], or with a dense [`scan`]; [`track`] knows who is who, [`draw`] annotates,
-//! [`sinks`] write. [`mod@train`] and [`evaluate`] use the same model and pictures ([`dataset`]). [`cli`], [`config`] and
-//! [`commands`] are the program around it.
+//! [`sinks`] write. [`mod@train`] and [`evaluate`] use the same model and pictures ([`dataset`]), [`mod@bench`] times the
+//! stages. [`cli`], [`config`] and [`commands`] are the program around it.
 //!
 //! A module imports only modules above it in the list that `tests/layering.rs` keeps.
 #![deny(missing_docs)]
 
 pub mod analyse;
+pub mod bench;
 pub mod boxes;
 pub mod capture;
 pub mod cli;

@@ -52,6 +52,7 @@ fn run_with(command: &Command, shutdown: &Shutdown) -> anyhow::Result<ExitCode> 
         Command::Train(args) => commands::train::run(args, shutdown),
         Command::Evaluate(args) => commands::evaluate::run(args, shutdown),
         Command::Explain(args) => commands::explain::run(args, shutdown),
+        Command::Bench(args) => commands::bench::run(args, shutdown),
         Command::Doctor(args) => commands::doctor::run(args),
         Command::Completions { shell } => commands::completions::run(*shell),
         Command::Man => commands::man::run(),

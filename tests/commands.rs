@@ -43,7 +43,7 @@ fn completions_and_manual_are_printed() {
 
 #[test]
 fn help_has_examples() {
-    for command in ["run", "train", "evaluate", "explain"] {
+    for command in ["run", "train", "evaluate", "explain", "bench"] {
         let help = maskwatch([command, "--help"]).ok().stdout;
         assert!(help.contains("Examples:") && help.contains(&format!("maskwatch {command} ")), "{help}");
     }

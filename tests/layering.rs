@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// From the bottom of the program to its top.
-const ORDER: [&str; 31] = [
+const ORDER: [&str; 32] = [
     "exit_code",
     "files",
     "shutdown",
@@ -32,6 +32,7 @@ const ORDER: [&str; 31] = [
     "display",
     "config",
     "threads",
+    "bench",
     "progress",
     "telemetry",
     "commands",

@@ -89,9 +89,9 @@ fn run_with(policy: Policy, limit: u64, sinks: Vec<Box<dyn Sink>>) -> Summary {
         all_boxes: false,
     };
     let engine = Engine::load(&shipped_model(), tch::Device::Cpu).unwrap();
-    let analyser = Analyser::new(engine, analysis);
+    let mut analyser = Analyser::new(engine, analysis);
     let stats = Arc::new(RunStats::new(["sample".to_owned()]));
-    run(&settings, analyser, Annotator::new().unwrap(), sinks, &stats, &mut Silent, &Shutdown::default())
+    run(&settings, &mut analyser, Annotator::new().unwrap(), sinks, &stats, &mut Silent, &Shutdown::default())
 }
 
 fn fragile(breaks_after: u64, panics: bool) -> (Box<dyn Sink>, Arc<Mutex<Vec<String>>>) {

@@ -51,6 +51,10 @@ impl Scanned {
         self.scanner.classes()
     }
 
+    pub(super) fn scanner(&self) -> &Scanner {
+        &self.scanner
+    }
+
     pub(super) fn forget(&mut self, source: usize) {
         self.bases.forget(source);
     }

@@ -31,6 +31,10 @@ impl Whole {
         &self.engine.description().classes
     }
 
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     pub(super) fn analyse_batch(&self, requests: &[FrameRequest]) -> Vec<Result<Analysis, ExplainError>> {
         let side = self.engine.description().input_size;
         let mut prepared = Vec::with_capacity(requests.len());

@@ -6,7 +6,7 @@
 //! `recorded` and `live` make sources of it, except for RTSP cameras, which go through GStreamer (`rtsp`). Where OpenCV gets rotation (`video`) or timestamps
 //! (`timeline`) wrong, they are put right, and a file that was cut short, which OpenCV does not
 //! notice, is found by what its own container declares (`container`). Pictures go through the
-//! `image` crate (`stills`) and need no OpenCV.
+//! `image` crate (`stills`) and need no OpenCV; neither do the made-up frames of measurements (`synthetic`).
 //!
 //! No [`Source`] retries, sleeps or drops frames. Live ones are left to [`supervise`], which decodes each in a process of
 //! its own, and tries again where [`CaptureError::retryable`] says that this may help.
@@ -25,6 +25,7 @@ mod rtsp;
 mod spec;
 pub mod stills;
 pub mod supervise;
+mod synthetic;
 #[cfg(feature = "opencv")]
 mod timeline;
 #[cfg(feature = "opencv")]

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use url::Url;
 
+use super::synthetic::Synthetic;
 use super::{CaptureError, OpenOptions, Policy, Source, stills};
 
 /// Files that a directory or pattern contributes as videos; given by name, any file is tried.
@@ -137,6 +138,13 @@ pub enum SourceSpec {
     Camera(CameraId),
     /// A network stream.
     Stream(StreamUrl),
+    /// Made-up frames without end, for measurements: nothing that is typed means them.
+    Synthetic {
+        /// Of the frames, in pixels, at least 1.
+        width: u32,
+        /// Of the frames, in pixels, at least 1.
+        height: u32,
+    },
 }
 
 impl SourceSpec {
@@ -235,13 +243,14 @@ impl SourceSpec {
                 path.file_name().map_or_else(|| "camera".into(), |name| name.to_string_lossy().into_owned())
             }
             Self::Stream(url) => url.host(),
+            Self::Synthetic { .. } => "synthetic".into(),
         }
     }
 
     /// The policy that suits this kind of source before it is opened.
     pub fn policy(&self) -> Policy {
         match self {
-            Self::VideoFile(_) | Self::Image(_) => Policy::Recorded,
+            Self::VideoFile(_) | Self::Image(_) | Self::Synthetic { .. } => Policy::Recorded,
             Self::Camera(_) | Self::Stream(_) => Policy::Live,
         }
     }
@@ -255,6 +264,7 @@ impl SourceSpec {
     pub fn open(&self, options: &OpenOptions) -> Result<Box<dyn Source>, CaptureError> {
         match self {
             Self::Image(path) => Ok(Box::new(stills::Still::open(path, self.name())?)),
+            Self::Synthetic { width, height } => Ok(Box::new(Synthetic::new(self.name(), (*width, *height)))),
             #[cfg(feature = "opencv")]
             _ => Ok(match super::video::open(self, options)? {
                 super::video::Opened::Recorded(source) => source,

@@ -42,11 +42,15 @@ pub(super) enum Opened {
     Live(Live),
 }
 
-/// Opens anything but a picture.
+/// Opens anything but a picture or made-up frames.
 ///
 /// # Errors
 ///
 /// As [`SourceSpec::open`].
+///
+/// # Panics
+///
+/// When frames are made up: nothing decodes them.
 pub(super) fn open(spec: &SourceSpec, options: &OpenOptions) -> Result<Opened, CaptureError> {
     let name = spec.name();
     match spec {
@@ -66,6 +70,7 @@ pub(super) fn open(spec: &SourceSpec, options: &OpenOptions) -> Result<Opened, C
             }
             Ok(Opened::Live(Live::new(decoder, options.read_timeout)))
         }
+        SourceSpec::Synthetic { .. } => unreachable!("made-up frames are not decoded"),
     }
 }
 

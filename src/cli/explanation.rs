@@ -10,7 +10,7 @@ use crate::model::resnet::Resolution;
 use crate::pca::Components;
 
 /// How maps are made, whichever the method.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Explanation")]
 pub struct ExplanationArgs {
     /// Principal components that the haycam methods keep: a number, or auto for as many as explain 70 % of the variance

@@ -1,5 +1,6 @@
 //! One file a command: thin, the library does the work.
 
+pub mod bench;
 pub mod capture_source;
 pub mod completions;
 pub mod doctor;
@@ -9,6 +10,7 @@ pub mod man;
 pub mod run;
 pub mod train;
 
+use crate::bench::BenchError;
 use crate::cli::FileError;
 use crate::config::ConfigError;
 use crate::evaluate::EvaluateError;
@@ -25,6 +27,7 @@ pub fn exit_code_of(error: &anyhow::Error) -> ExitCode {
             .or_else(|| cause.downcast_ref().map(TrainError::exit_code))
             .or_else(|| cause.downcast_ref().map(EvaluateError::exit_code))
             .or_else(|| cause.downcast_ref().map(ReportError::exit_code))
+            .or_else(|| cause.downcast_ref().map(BenchError::exit_code))
             .or_else(|| cause.downcast_ref().map(ModelError::exit_code))
     });
     known.unwrap_or(ExitCode::Failed)

@@ -52,7 +52,7 @@ pub fn run(args: &RunArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     config.run.batch = config.batch.unwrap_or_else(|| device::suitable_batch(device));
     let engine = Engine::load(&config.model, device)?.with_resolution(config.resolution)?;
     config.run.model = identity(&config.model)?;
-    let analyser = Analyser::new(engine, config.view);
+    let mut analyser = Analyser::new(engine, config.view);
     let annotator = Annotator::new()?;
     sinks.extend(open_files(&config, &stats)?);
     #[cfg(feature = "opencv")]
@@ -65,7 +65,7 @@ pub fn run(args: &RunArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     tracing::info!("{} on {}", config.model.display(), device::name(device));
 
     let mut display = Display::new(args.progress, &config.run);
-    let summary = pipeline::run(&config.run, analyser, annotator, sinks, &stats, &mut display, shutdown);
+    let summary = pipeline::run(&config.run, &mut analyser, annotator, sinks, &stats, &mut display, shutdown);
     drop(display);
     let to_stdout = config.events.as_deref().is_some_and(|path| path == "-");
     if to_stdout {

@@ -85,6 +85,7 @@ fn pictures(source: &str) -> Result<Vec<PathBuf>, ConfigError> {
             SourceSpec::VideoFile(path) => tracing::warn!("left out: {}, a video", path.display()),
             SourceSpec::Camera(camera) => return Err(refused(camera.device().display().to_string()).into()),
             SourceSpec::Stream(url) => return Err(refused(url.to_string()).into()),
+            SourceSpec::Synthetic { .. } => return Err(refused(spec.name()).into()),
         }
     }
     if pictures.is_empty() {

@@ -156,7 +156,7 @@ impl Problem {
 /// Never fails as a whole: what went wrong is in the summary, beside what was done all the same.
 pub fn run(
     settings: &RunSettings,
-    mut analyser: Analyser,
+    analyser: &mut Analyser,
     annotator: Annotator,
     sinks: Vec<Box<dyn Sink>>,
     stats: &Arc<RunStats>,
@@ -214,7 +214,7 @@ pub fn run(
         let (to_findings, from_inference) = bounded(QUEUE);
         let inference = InferenceSettings { batch: settings.batch, gate: settings.gate, shutdown };
         threads.spawn("inference".to_owned(), move || {
-            Ending::Stage(inference::infer(Feeds::new(feeds), &mut analyser, inference, &to_findings))
+            Ending::Stage(inference::infer(Feeds::new(feeds), analyser, inference, &to_findings))
         });
         let findings = Findings {
             origin: Arc::new(Origin { classes, model: settings.model.clone() }),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use image::{ImageFormat, RgbImage};
 
-use super::video::{AudioOutcome, VideoError, VideoSettings, VideoSummary, VideoWriter};
+use super::video::{AudioOutcome, Preset, VideoError, VideoSettings, VideoSummary, VideoWriter};
 use super::{Finding, SaveTarget, Sink, SinkError, SourceContext, Written};
 use crate::capture::packets::first_presentation_time;
 use crate::capture::{Policy, SourceSpec};
@@ -23,6 +23,8 @@ pub struct Save {
     sources: Vec<SourceSpec>,
     /// Longest segment of a live source.
     segment_length: Duration,
+    /// Of the videos of recorded sources.
+    preset: Preset,
     videos: HashMap<usize, (PathBuf, VideoWriter)>,
     live: HashMap<usize, Segments>,
     written: Vec<Written>,
@@ -44,11 +46,18 @@ impl Save {
             target,
             sources,
             segment_length,
+            preset: Preset::default(),
             videos: HashMap::new(),
             live: HashMap::new(),
             written: Vec::new(),
             pictures: BTreeMap::new(),
         })
+    }
+
+    /// The same with another effort of the encoder for recorded sources.
+    #[must_use]
+    pub fn with_preset(self, preset: Preset) -> Self {
+        Self { preset, ..self }
     }
 
     /// Where the segments of a live source go: the time is put before the extension of a file.
@@ -135,13 +144,14 @@ impl Sink for Save {
                 }
                 return Ok(());
             }
-            SourceSpec::Camera(_) | SourceSpec::Stream(_) => None,
+            SourceSpec::Camera(_) | SourceSpec::Stream(_) | SourceSpec::Synthetic { .. } => None,
         };
         let path = self.path_for(&source.info.name, "mp4");
         let mut settings = VideoSettings::new(&path, source.info.width, source.info.height);
         // Frames count from the first picture, audio from the first instant of the file.
         settings.audio_offset = audio_from.as_deref().and_then(first_presentation_time).unwrap_or_default();
         settings.audio_from = audio_from;
+        settings.preset = self.preset;
         self.videos.insert(source.source, (path, VideoWriter::create(&settings)?));
         Ok(())
     }

@@ -94,7 +94,7 @@ impl ProcessOpener {
                 let connected = TcpStream::connect_timeout(&address, LOOK_TIMEOUT);
                 Some(connected.map(drop).map_err(|error| CaptureError::unreachable(url, &error)))
             }
-            SourceSpec::VideoFile(_) | SourceSpec::Image(_) => None,
+            SourceSpec::VideoFile(_) | SourceSpec::Image(_) | SourceSpec::Synthetic { .. } => None,
         }
     }
 }

@@ -49,7 +49,7 @@ impl Request {
         let source = match spec {
             SourceSpec::Camera(camera) => WireSource::Camera(camera.device()),
             SourceSpec::Stream(url) => WireSource::Stream(url.secret().to_owned()),
-            SourceSpec::VideoFile(_) | SourceSpec::Image(_) => return None,
+            SourceSpec::VideoFile(_) | SourceSpec::Image(_) | SourceSpec::Synthetic { .. } => return None,
         };
         Some(Self {
             source,

@@ -1,0 +1,119 @@
+//! All stages at once: the pipeline that `run` uses, on a recorded source.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::BenchError;
+use super::spread::slope;
+use crate::analyse::Analyser;
+use crate::capture::{LiveSettings, Policy, SourceInfo, SourceSpec};
+use crate::draw::Annotator;
+use crate::gate::GateSettings;
+use crate::pipeline::{self, NamedSource, Observer, Problem, RunSettings};
+use crate::shutdown::Shutdown;
+use crate::sinks::Sink;
+use crate::stats::RunStats;
+
+/// Frames that do not count: the first ones find all queues empty, and a basis is fitted.
+const LEAD: usize = 8;
+/// Nobody is alarmed.
+const ALARM_AFTER: Duration = Duration::from_secs(3600);
+
+/// A run of a few frames that can be repeated.
+#[derive(Debug)]
+pub(super) struct PipelineRun {
+    settings: RunSettings,
+}
+
+/// Notes when each frame is done.
+#[derive(Debug, Default)]
+struct Times(Vec<Instant>);
+
+impl PipelineRun {
+    pub(super) fn new(source: SourceSpec, frames: u64, batch: usize) -> Self {
+        let settings = RunSettings {
+            sources: vec![NamedSource { name: source.name(), spec: source }],
+            policy: Some(Policy::Recorded),
+            limit: Some(frames),
+            batch,
+            gate: GateSettings { live: false, recorded: false },
+            alarm_after: ALARM_AFTER,
+            model: String::new(),
+            live: LiveSettings::default(),
+        };
+        Self { settings }
+    }
+
+    /// How long a frame takes once the run is under way. Nothing if the end was asked for meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// When anything goes wrong, or there is a single frame.
+    pub(super) fn time(
+        &self,
+        analyser: &mut Analyser,
+        sinks: Vec<Box<dyn Sink>>,
+        shutdown: &Shutdown,
+    ) -> Result<Option<Duration>, BenchError> {
+        let name = &self.settings.sources[0].name;
+        let stats = Arc::new(RunStats::new([name.clone()]));
+        let mut times = Times::default();
+        let summary = pipeline::run(&self.settings, analyser, Annotator::new()?, sinks, &stats, &mut times, shutdown);
+        if shutdown.is_requested() {
+            return Ok(None);
+        }
+        if let Some(problem) = summary.problems.into_iter().next() {
+            return Err(problem.into());
+        }
+        let a_frame = times.a_frame().ok_or_else(|| BenchError::TooShort { name: name.clone() })?;
+        Ok(Some(a_frame))
+    }
+}
+
+impl Times {
+    /// Between frames, but for the first ones; nothing of a single frame.
+    fn a_frame(&self) -> Option<Duration> {
+        let lead = LEAD.min(self.0.len().saturating_sub(1) / 2);
+        let counted = self.0.get(lead..)?;
+        let seconds: Vec<f64> = counted.iter().map(|time| (*time - counted[0]).as_secs_f64()).collect();
+        slope(&seconds).map(|slope| Duration::from_secs_f64(slope.max(0.0)))
+    }
+}
+
+impl Observer for Times {
+    fn opened(&mut self, _: usize, _: &SourceInfo) {}
+
+    fn frame(&mut self, _: usize, _: u64) {
+        self.0.push(Instant::now());
+    }
+
+    fn closed(&mut self, _: usize) {}
+
+    /// It is in the summary, too.
+    fn problem(&mut self, _: &Problem) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Frames that are done so many milliseconds after one another.
+    fn times(steps: impl IntoIterator<Item = u64>) -> Times {
+        let mut now = Instant::now();
+        let after = |millis| {
+            now += Duration::from_millis(millis);
+            now
+        };
+        Times(steps.into_iter().map(after).collect())
+    }
+
+    #[test]
+    fn the_beginning_of_a_run_does_not_count() {
+        let millis = |times: Times| times.a_frame().map(|time| time.as_secs_f64() * 1e3);
+        let near = |found: Option<f64>, expected: f64| found.is_some_and(|found| (found - expected).abs() < 1e-6);
+        assert!(near(millis(times([900; 8].into_iter().chain([0]).chain([25; 20]))), 25.0));
+        assert!(near(millis(times([0, 0, 10, 10, 10])), 10.0));
+        assert!(near(millis(times([0, 10])), 10.0));
+        assert_eq!((millis(times([0])), millis(times([]))), (None, None));
+    }
+}

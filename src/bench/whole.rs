@@ -1,0 +1,83 @@
+//! The stages of a frame seen as one picture, one by one, with every method that is asked for.
+
+use std::hint::black_box;
+
+use image::RgbImage;
+use ndarray::Array2;
+
+use super::BenchError;
+use super::laps::Laps;
+use super::stage::Stage;
+use crate::analyse::{AnalysisSettings, Detection};
+use crate::boxes;
+use crate::explain::{Evidence, ExplainError, Explainer, GradientSource, Method, MethodSettings, Needs};
+use crate::frame::Frame;
+use crate::labels::argmax;
+use crate::model::engine::{Engine, Tap};
+use crate::model::preprocess::squeeze;
+use crate::stopwatch::Stopwatch;
+
+/// The methods.
+#[derive(Debug)]
+pub(super) struct WholeStages {
+    explainers: Vec<(Method, Box<dyn Explainer>)>,
+    /// Boxes are found in the map that `run` would show.
+    settings: AnalysisSettings,
+    shown: Box<dyn Explainer>,
+}
+
+impl WholeStages {
+    pub(super) fn new(methods: &[Method], method_settings: MethodSettings, settings: AnalysisSettings) -> Self {
+        let explainers = methods.iter().map(|&method| (method, method.explainer(method_settings))).collect();
+        Self { explainers, settings, shown: settings.method.explainer(settings.method_settings) }
+    }
+
+    /// Times the stages on frames that share a forward pass; methods that need further passes only if `is_first` in the turn,
+    /// and on the first frame.
+    ///
+    /// # Errors
+    ///
+    /// When the network or a fit fails.
+    pub(super) fn time(
+        &self,
+        engine: &Engine,
+        frames: &[Frame],
+        is_first: bool,
+        laps: &mut Laps,
+    ) -> Result<(), BenchError> {
+        let side = engine.description().input_size;
+        let mut watch = Stopwatch::start();
+        let prepared: Vec<RgbImage> = frames.iter().map(|frame| squeeze(&frame.image, None, side)).collect();
+        laps.add(Stage::Prepare, watch.lap(), frames.len());
+        let mut inferences = engine.infer(&prepared, Tap::Layer4)?;
+        laps.add(Stage::Forward, watch.lap(), frames.len());
+        let needs_layer3 = |(_, explainer): &(Method, Box<dyn Explainer>)| explainer.needs().first_tap() == Tap::Layer3;
+        if self.explainers.iter().any(needs_layer3) {
+            inferences = engine.infer(&prepared, Tap::Layer3)?;
+        }
+        for (index, ((frame, picture), inference)) in frames.iter().zip(&prepared).zip(&inferences).enumerate() {
+            let class = argmax(&inference.logits);
+            let gradient_source = GradientSource::ClosedForm;
+            let evidence = Evidence { network: engine, picture, inference, class, gradient_source };
+            let heat = |explainer: &dyn Explainer| -> Result<Array2<f32>, ExplainError> {
+                Ok(explainer.explain(&evidence)?.heat(side as usize, side as usize))
+            };
+            for (method, explainer) in &self.explainers {
+                if explainer.needs() == Needs::Network && !(is_first && index == 0) {
+                    continue;
+                }
+                let mut watch = Stopwatch::start();
+                black_box(heat(&**explainer)?);
+                laps.add(Stage::Explain(*method), watch.lap(), 1);
+            }
+            let heat = heat(&*self.shown)?;
+            let mut watch = Stopwatch::start();
+            let mut found = boxes::find(&heat, self.settings.threshold);
+            found.retain(|found| self.settings.all_boxes || found.holds_peak);
+            let in_picture = |found| Detection::in_picture(found, &heat, &frame.image, class);
+            black_box(found.into_iter().map(in_picture).collect::<Vec<_>>());
+            laps.add(Stage::Boxes, watch.lap(), 1);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,144 @@
+//! Frames that are made up, for measurements: a camera that pans over smooth noise.
+//!
+//! They need no file and no decoder, and are the same on every machine. Coarse and fine noise (value noise, Perlin 1985) give
+//! the encoder something to do, and each frame shows another part of one large picture, which costs no more than a copy.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use image::RgbImage;
+use rand::{RngCore, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::{CaptureError, Policy, Source, SourceInfo};
+use crate::frame::Frame;
+
+/// Time between two frames.
+const INTERVAL: Duration = Duration::from_millis(40);
+/// How far the camera pans in either direction, in pixels.
+const PAN_PX: u32 = 128;
+/// Pixels from frame to frame, across and down.
+const STEP_PX: (u64, u64) = (3, 2);
+/// Pixels from one random value to the next, and of how many parts the picture consists of such noise.
+const OCTAVES: [(u32, u16); 3] = [(128, 2), (32, 1), (8, 1)];
+
+/// An endless source of made-up frames.
+pub(super) struct Synthetic {
+    info: SourceInfo,
+    name: Arc<str>,
+    /// What the camera pans over.
+    scenery: RgbImage,
+    delivered: u64,
+}
+
+impl Synthetic {
+    /// A source of frames of (width, height), each at least 1.
+    pub(super) fn new(name: String, (width, height): (u32, u32)) -> Self {
+        let info = SourceInfo {
+            name,
+            width,
+            height,
+            frame_count: None,
+            frame_rate: Some(1.0 / INTERVAL.as_secs_f64()),
+            policy: Policy::Recorded,
+        };
+        let scenery = noise(width + PAN_PX, height + PAN_PX);
+        Self { name: info.name.as_str().into(), info, scenery, delivered: 0 }
+    }
+
+    fn picture(&self, index: u64) -> RgbImage {
+        let (left, top) = (swing(index * STEP_PX.0), swing(index * STEP_PX.1));
+        image::imageops::crop_imm(&self.scenery, left, top, self.info.width, self.info.height).to_image()
+    }
+}
+
+impl Source for Synthetic {
+    fn info(&self) -> &SourceInfo {
+        &self.info
+    }
+
+    fn read(&mut self) -> Result<Option<Frame>, CaptureError> {
+        let read_started = Instant::now();
+        let index = self.delivered;
+        let image = self.picture(index);
+        self.delivered += 1;
+        Ok(Some(Frame {
+            source: Arc::clone(&self.name),
+            index,
+            pts: INTERVAL.mul_f64(index as f64),
+            captured_at: SystemTime::now(),
+            read_started,
+            decode_time: read_started.elapsed(),
+            image,
+        }))
+    }
+}
+
+/// Where a camera is that goes [`PAN_PX`] pixels forth and back, after so many pixels.
+fn swing(gone: u64) -> u32 {
+    let place = (gone % u64::from(2 * PAN_PX)) as u32;
+    PAN_PX - place.abs_diff(PAN_PX)
+}
+
+fn noise(width: u32, height: u32) -> RgbImage {
+    let mut random = ChaCha8Rng::seed_from_u64(0);
+    let parts: u16 = OCTAVES.iter().map(|(_, parts)| parts).sum();
+    let mut sums = vec![0u16; width as usize * height as usize * 3];
+    for (cell, weight) in OCTAVES {
+        let (across, down) = (width.div_ceil(cell) + 1, height.div_ceil(cell) + 1);
+        let mut values = vec![0; across as usize * down as usize * 3];
+        random.fill_bytes(&mut values);
+        let coarse = ImageRef::new(across, down, &values, PixelType::U8x3).expect("three bytes a pixel");
+        let mut smooth = Image::new(width, height, PixelType::U8x3);
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+        Resizer::new().resize(&coarse, &mut smooth, &options).expect("both pictures are 8-bit RGB");
+        sums.iter_mut().zip(smooth.buffer()).for_each(|(sum, &value)| *sum += weight * u16::from(value));
+    }
+    let pixels = sums.into_iter().map(|sum| (sum / parts) as u8).collect();
+    RgbImage::from_raw(width, height, pixels).expect("three bytes a pixel")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(size: (u32, u32), count: usize) -> Vec<Frame> {
+        let mut source = Synthetic::new("synthetic".to_owned(), size);
+        (0..count).map(|_| source.read().unwrap().expect("there is no end")).collect()
+    }
+
+    #[test]
+    fn every_frame_differs_from_the_one_before_and_two_sources_agree() {
+        // Twice as many as the camera takes to and fro.
+        let count = 4 * PAN_PX as usize;
+        let (one, other) = (frames((64, 48), count), frames((64, 48), count));
+        for (index, (one, other)) in one.iter().zip(&other).enumerate() {
+            assert_eq!((one.image.dimensions(), &one.image), ((64, 48), &other.image));
+            assert_eq!((one.index, one.pts), (index as u64, Duration::from_millis(40 * index as u64)));
+        }
+        assert!(one.windows(2).all(|pair| pair[0].image != pair[1].image));
+    }
+
+    #[test]
+    fn neighbouring_pixels_are_alike_and_distant_ones_are_not() {
+        let picture = frames((640, 360), 1).remove(0).image;
+        let difference = |distance: u32| {
+            let pairs = (0..360).flat_map(|y| (0..640 - distance).map(move |x| (x, y)));
+            let (mut sum, mut count) = (0u64, 0u64);
+            for (x, y) in pairs {
+                sum += u64::from(picture.get_pixel(x, y)[0].abs_diff(picture.get_pixel(x + distance, y)[0]));
+                count += 1;
+            }
+            sum as f64 / count as f64
+        };
+        assert!(difference(1) < 8.0, "{}", difference(1));
+        assert!(difference(200) > 2.0 * difference(1), "{}", difference(200));
+    }
+
+    #[test]
+    fn the_smallest_frame_is_a_pixel() {
+        assert_eq!(frames((1, 1), 2)[1].image.dimensions(), (1, 1));
+    }
+}
