@@ -2,6 +2,7 @@
 
 mod bench;
 mod capture;
+mod conceal;
 mod evaluate;
 mod explain;
 mod explanation;
@@ -13,6 +14,7 @@ mod train;
 
 pub use bench::{BenchArgs, BenchOptions, FrameSize, PresetArg};
 pub use capture::{CaptureArgs, RetriesArg, RtspTransportArg};
+pub use conceal::conceal_credentials;
 pub use evaluate::{BoxesArgs, EvaluateArgs, ScenesArgs};
 pub use explain::ExplainArgs;
 pub use explanation::{ClassWeightsArg, ExplanationArgs, LayerArg, ResolutionArg};

@@ -17,10 +17,12 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 static ALLOCATOR_OPTIONS: &[u8; 47] = b"narenas:2,dirty_decay_ms:1000,muzzy_decay_ms:0\0";
 
 fn main() {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    cli::conceal_credentials(&arguments);
     // SAFETY: the program has started no thread yet, and those that libraries start when they are loaded (OpenBLAS does)
     // only wait for work: they do not touch the environment.
     unsafe { capture::silence_backends() };
-    let cli = cli::parse(std::env::args_os());
+    let cli = cli::parse(arguments);
     telemetry::init(cli.as_ref().map_or(0, |cli| cli.verbose));
     let cli = cli.unwrap_or_else(|error| {
         tracing::error!("{error}");

@@ -32,6 +32,7 @@ pub struct RunStats {
 struct SourceStats {
     name: String,
     state: String,
+    reason: Option<String>,
     frames: u64,
     unchanged: u64,
     by_label: BTreeMap<String, u64>,
@@ -64,6 +65,8 @@ pub struct SourceSnapshot {
     /// What it does at the moment: a [`SourceState`] of a live source, `playing` or `ended` of a recorded one, `waiting` before
     /// either.
     pub state: String,
+    /// Why it delivers nothing, where that is known.
+    pub reason: Option<String>,
     /// How often it was lost or could not be opened.
     pub disconnections: u64,
     /// Alarms raised.
@@ -107,6 +110,7 @@ impl RunStats {
         let source = |name| SourceStats {
             name,
             state: "waiting".to_owned(),
+            reason: None,
             frames: 0,
             unchanged: 0,
             by_label: BTreeMap::new(),
@@ -126,9 +130,10 @@ impl RunStats {
     pub fn state(&self, source: usize, state: &SourceState) {
         self.with(source, |stats| {
             state.name().clone_into(&mut stats.state);
+            stats.reason = state.reason().map(str::to_owned);
             match state {
                 // Further attempts that fail, for whatever reason, belong to the same disconnection.
-                SourceState::Disconnected { .. } => {
+                SourceState::Disconnected { .. } | SourceState::GivenUp { .. } => {
                     stats.disconnections += u64::from(!stats.is_away);
                     stats.is_away = true;
                 }
@@ -222,6 +227,7 @@ impl SourceStats {
         SourceSnapshot {
             source: self.name.clone(),
             state: self.state.clone(),
+            reason: self.reason.clone(),
             waits_for_outputs: self.waits_for_outputs,
             disconnections: self.disconnections,
             unchanged: self.unchanged,

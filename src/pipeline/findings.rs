@@ -68,6 +68,9 @@ impl Findings {
                 self.shutdown.request();
             }
         }
+        // Of sources that had no time left to say that they are over.
+        let open: Vec<usize> = self.sources.keys().copied().collect();
+        open.into_iter().for_each(|source| self.close(source, None));
         self.times
     }
 

@@ -74,8 +74,12 @@ pub(super) fn watch(
     let supervisor =
         Supervisor::new(&named.name, settings.live.clone(), opener, clock, settings.shutdown, rand::random());
     // Nobody takes frames any more: then nobody wants to know how it ended either.
-    let error = watch_one(source, supervisor, sender, settings).ok()?;
-    let _ = sender.send_waiting(Captured::Closed { source, error: error.err() });
+    let error = watch_one(source, supervisor, sender, settings).ok()?.err();
+    if let Some(error) = &error {
+        let state = SourceState::GivenUp { reason: error.to_string() };
+        let _ = sender.send_state(Captured::State { source, state });
+    }
+    let _ = sender.send_waiting(Captured::Closed { source, error });
     None
 }
 

@@ -117,7 +117,9 @@ impl fmt::Display for Summary {
             write!(f, ", {} dropped", self.stats.dropped())?;
         }
         writeln!(f)?;
-        let sources: Vec<&SourceSnapshot> = self.stats.sources.iter().filter(|source| source.frames > 0).collect();
+        let few = self.stats.sources.len() <= MOST_LISTED;
+        let sources: Vec<&SourceSnapshot> =
+            self.stats.sources.iter().filter(|source| few || source.frames > 0).collect();
         let widest = sources.iter().map(|source| source.source.chars().count()).max().unwrap_or(0);
         // A folder of images has as many sources as images: then the sum tells more than the list.
         if sources.len() > MOST_LISTED {
@@ -128,7 +130,8 @@ impl fmt::Display for Summary {
             writeln!(f, "  {} sources: {}", sources.len(), counts(&all))?;
         } else {
             for source in sources {
-                write!(f, "  {:widest$}  {}", source.source, counts(&source.labels))?;
+                let seen = if source.frames == 0 { "no frame".to_owned() } else { counts(&source.labels) };
+                write!(f, "  {:widest$}  {seen}", source.source)?;
                 if !source.dropped.is_empty() {
                     write!(f, "; dropped: {}", counts(&source.dropped))?;
                 }

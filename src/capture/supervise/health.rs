@@ -55,7 +55,7 @@ impl Health {
 
     /// Judges one more frame, which arrived at `now` on any monotonic clock and bears `stream_time`, if the stream has times.
     ///
-    /// Never [`SourceState::Connecting`] or [`SourceState::Disconnected`].
+    /// Always one that delivers.
     pub fn judge(&mut self, now: Duration, image: &RgbImage, stream_time: Option<Duration>) -> SourceState {
         let settled = now.saturating_sub(*self.began.get_or_insert(now)) >= SETTLING;
         let pixels = sample(image);

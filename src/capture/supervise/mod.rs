@@ -126,8 +126,8 @@ pub struct Supervisor {
     pending: VecDeque<Result<LiveEvent, CaptureError>>,
     /// Failed attempts since the source was last live.
     failures: u64,
-    /// What was logged of the outage that lasts.
-    logged: Option<String>,
+    /// Whether the outage that lasts was logged.
+    logged: bool,
     outage_began: Option<Duration>,
     delivered: u64,
     first_captured: Option<Instant>,
@@ -175,7 +175,7 @@ impl Supervisor {
             backoff: Backoff::new(seed),
             pending: VecDeque::new(),
             failures: 0,
-            logged: None,
+            logged: false,
             outage_began: None,
             delivered: 0,
             first_captured: None,
@@ -342,7 +342,7 @@ impl Supervisor {
 
     fn log_live(&mut self, info: &SourceInfo, now: Duration) {
         let (width, height) = (info.width, info.height);
-        self.logged = None;
+        self.logged = false;
         match self.outage_began.take() {
             Some(began) => tracing::info!(
                 "{}: live again after {:.1} s and {} failed attempt{}, {width}x{height}",
@@ -380,12 +380,12 @@ impl Supervisor {
         self.outage_began.get_or_insert(now);
         let wait = self.backoff.next_wait();
         let reason = error.to_string();
-        // Once for each reason, however many attempts it takes.
-        if self.logged.as_ref() == Some(&reason) {
+        // Once, however many attempts it takes.
+        if self.logged {
             tracing::debug!("{}: attempt {} failed, the next in {wait:.1?}: {reason}", self.name, self.failures);
         } else {
             tracing::warn!("{}: disconnected, to be tried again until it answers: {reason}", self.name);
-            self.logged = Some(reason.clone());
+            self.logged = true;
         }
         self.phase = Phase::Waiting { until: now + wait, absent };
         self.announce(SourceState::Disconnected {

@@ -39,12 +39,25 @@ pub enum SourceState {
         /// Time to the next attempt, in milliseconds.
         retry_in_ms: u64,
     },
+    /// Delivers nothing, and is not tried again.
+    GivenUp {
+        /// Why, in one line without credentials.
+        reason: String,
+    },
 }
 
 impl SourceState {
     /// All names, for those who need them before the states come up.
-    pub const NAMES: [&'static str; 7] =
-        ["connecting", "live", "frozen", "uniform", "timestamps_backwards", "timestamps_jumped", "disconnected"];
+    pub const NAMES: [&'static str; 8] = [
+        "connecting",
+        "live",
+        "frozen",
+        "uniform",
+        "timestamps_backwards",
+        "timestamps_jumped",
+        "disconnected",
+        "given_up",
+    ];
 
     /// A lasting name, the same as in the serialised form.
     pub fn name(&self) -> &'static str {
@@ -56,12 +69,21 @@ impl SourceState {
             Self::TimestampsBackwards { .. } => 4,
             Self::TimestampsJumped { .. } => 5,
             Self::Disconnected { .. } => 6,
+            Self::GivenUp { .. } => 7,
         }]
+    }
+
+    /// Why nothing comes, where that is known.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Disconnected { reason, .. } | Self::GivenUp { reason } => Some(reason),
+            _ => None,
+        }
     }
 
     /// Whether frames come, be they good or suspicious.
     pub fn delivers(&self) -> bool {
-        !matches!(self, Self::Connecting { .. } | Self::Disconnected { .. })
+        !matches!(self, Self::Connecting { .. } | Self::Disconnected { .. } | Self::GivenUp { .. })
     }
 }
 
@@ -79,6 +101,7 @@ mod tests {
             SourceState::TimestampsBackwards { by_ms: 1 },
             SourceState::TimestampsJumped { by_ms: 1 },
             SourceState::Disconnected { reason: "x".into(), attempts: 3, retry_in_ms: 1 },
+            SourceState::GivenUp { reason: "x".into() },
         ];
         for (state, name) in states.iter().zip(SourceState::NAMES) {
             assert_eq!((state.name(), &serde_json::to_value(state).unwrap()["state"]), (name, &name.into()));

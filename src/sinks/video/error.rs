@@ -18,11 +18,11 @@ pub enum VideoError {
     #[error("GStreamer element `{name}` is missing; install the package {debian_package}")]
     MissingElement { name: &'static str, debian_package: &'static str },
     /// The disk is full; what was written before stays playable.
-    #[error("disk full while writing video {}; free some space; the complete seconds in it play", path.display())]
+    #[error("disk full while writing video {}: no further frames are saved, the run goes on; free some space; complete seconds in it play", path.display())]
     DiskFull { path: PathBuf },
     /// The file cannot grow, for example because of a size limit; what was written before stays
     /// playable.
-    #[error("cannot go on writing video {}: {reason}; the complete seconds in it play", path.display())]
+    #[error("cannot go on writing video {}: {reason}; no further frames are saved, the run goes on; complete seconds in it play", path.display())]
     Write { path: PathBuf, reason: String },
     /// A frame of another size. It was left out, and writing can go on.
     #[error("{} holds frames of {}x{} pixels, now one of {}x{} came; save the rest by a new run", path.display(), expected.0, expected.1, actual.0, actual.1)]
