@@ -39,7 +39,7 @@ enum Forward {
     /// We do, on processors that can.
     Cpu(Box<RefCell<CpuNetwork>>),
     /// libtorch.
-    Torch(FoldedResNet18),
+    Torch(Box<FoldedResNet18>),
 }
 
 /// The network's answer for one picture.
@@ -261,7 +261,7 @@ impl Forward {
                 return Ok(Self::Cpu(Box::new(RefCell::new(network))));
             }
         }
-        Ok(Self::Torch(folded))
+        Ok(Self::Torch(Box::new(folded)))
     }
 }
 

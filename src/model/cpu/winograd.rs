@@ -240,6 +240,7 @@ fn output_column<const SIDE: usize, const OUT: usize>(m: [Vector; SIDE]) -> [Vec
 ///
 /// The tile lies within its plane, and the target has room.
 #[target_feature(enable = "avx2,fma")]
+#[allow(clippy::needless_range_loop, reason = "a column is a place in memory and in the result")]
 unsafe fn transform_input<const SIDE: usize>(tile: *const f32, shape: &Shape, target: *mut f32, stride: usize) {
     let row_len = shape.row();
     for channel in (0..shape.channels).step_by(LANES) {
@@ -270,6 +271,7 @@ unsafe fn transform_input<const SIDE: usize>(tile: *const f32, shape: &Shape, ta
 /// The products lie place by place, `stride` values apart; the target lies within a plane of the shape.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
+#[allow(clippy::needless_range_loop, reason = "a column is a place in memory and in the result")]
 unsafe fn transform_output<const SIDE: usize, const OUT: usize>(
     products: *const f32,
     stride: usize,
