@@ -1,8 +1,9 @@
 //! The classifier: ResNet18 in libtorch, from weights on disk to logits and activations.
 //!
 //! [`resnet`] is the network, [`weights`] the file format, [`checkpoint`] the three kinds of file a network can
-//! come from, [`preprocess`] the way from pixels to its input, [`engine`] what the pipeline calls. What leaves the
-//! engine is plain data, or can be asked for it ([`device_layer`]), so that nothing downstream knows of libtorch.
+//! come from, [`preprocess`] the way from pixels to its input, [`folded`] the network as it runs, by libtorch or, on CPUs that
+//! can, by convolutions of our own (`cpu`), [`engine`] what the pipeline calls. What leaves the engine is plain data
+//! ([`layer`]), or can be asked for it ([`device_layer`]), so that nothing downstream knows of libtorch.
 
 pub mod checkpoint;
 mod cpu;
