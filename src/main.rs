@@ -7,7 +7,8 @@ use maskwatch::shutdown::Shutdown;
 use maskwatch::{capture, commands, telemetry};
 
 /// For Rust, and for the C and C++ libraries as well, whose `malloc` it replaces: frames, activations and pictures of many sizes
-/// come and go on many threads, and glibc's heaps grew by 24 MB within minutes where this one's stay within what they were.
+/// come and go on many threads. Under two cameras that were restarted each minute glibc's heaps grew in steps of up to 24 MB; with
+/// this one, all memory grew by 5 % in half an hour.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -18,7 +19,7 @@ static ALLOCATOR_OPTIONS: &[u8; 47] = b"narenas:2,dirty_decay_ms:1000,muzzy_deca
 
 fn main() {
     let arguments: Vec<_> = std::env::args_os().collect();
-    cli::conceal_credentials(&arguments);
+    let concealed = cli::conceal_credentials(&arguments);
     // SAFETY: the program has started no thread yet, and those that libraries start when they are loaded (OpenBLAS does)
     // only wait for work: they do not touch the environment.
     unsafe { capture::silence_backends() };
@@ -28,6 +29,11 @@ fn main() {
         tracing::error!("{error}");
         std::process::exit(commands::exit_code_of(&error.into()).into());
     });
+    if let Err(error) = concealed {
+        tracing::warn!(
+            "the password of an address stays in the list of processes ({error}); use env:VARIABLE or --config"
+        );
+    }
     let code = std::panic::catch_unwind(|| run(&cli.command)).unwrap_or_else(|panic| {
         tracing::error!("a defect of maskwatch stopped it, please report it: {}", panic_message(&*panic));
         ExitCode::Failed

@@ -1,6 +1,7 @@
 //! Keeps passwords out of the list of processes, which every user of a machine can read.
 
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -10,17 +11,18 @@ use url::Url;
 const VARIABLE: &str = "MASKWATCH_SOURCE_";
 
 /// Replaces this process by one whose arguments hold no addresses with a password, but the names of variables that do. Returns
-/// where there are none, or where that is not possible.
-pub fn conceal_credentials(arguments: &[OsString]) {
+/// where there are none.
+///
+/// # Errors
+///
+/// When the process cannot be replaced; it can go on as it was started.
+pub fn conceal_credentials(arguments: &[OsString]) -> io::Result<()> {
     let (arguments, variables) = concealed(arguments);
     if variables.is_empty() {
-        return;
+        return Ok(());
     }
-    if let Ok(program) = std::env::current_exe() {
-        let (name, arguments) = arguments.split_first().expect("variables stand for arguments");
-        // Does not return unless it fails; then the run goes on as it was typed.
-        let _ = Command::new(program).arg0(name).args(arguments).envs(variables).exec();
-    }
+    let (name, arguments) = arguments.split_first().expect("variables stand for arguments");
+    Err(Command::new(std::env::current_exe()?).arg0(name).args(arguments).envs(variables).exec())
 }
 
 /// The arguments with variables in place of addresses that have credentials, and these variables.
