@@ -74,36 +74,49 @@ pub enum Fault {
     FlipFrom(usize, usize),
 }
 
-/// Stands between a camera and its viewers; returns its own port. The first connections have the faults of the plan, later
-/// ones none.
+/// Stands between a camera and its viewers; returns its own port. The first connections on which a viewer asks for something have
+/// the faults of the plan, later ones none. Whoever only looks whether anybody answers uses up no fault.
 pub fn proxy(camera: u16, plan: &[Fault]) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let mut plan: VecDeque<Fault> = plan.iter().copied().collect();
+    let plan: Arc<Mutex<VecDeque<Fault>>> = Arc::new(Mutex::new(plan.iter().copied().collect()));
     let accept = move || {
         for viewer in listener.incoming() {
-            let viewer = viewer.unwrap();
-            let Ok(camera) = TcpStream::connect(("127.0.0.1", camera)) else { continue };
-            let both = Arc::new(Mutex::new([viewer.try_clone().unwrap(), camera.try_clone().unwrap()]));
-            let fault = plan.pop_front();
-            for (name, from, to, fault) in [
-                ("requests", viewer.try_clone().unwrap(), camera.try_clone().unwrap(), None),
-                ("stream", camera, viewer, fault),
-            ] {
-                let both = Arc::clone(&both);
-                let copy = move || {
-                    pump(from, to, fault);
-                    for stream in &*both.lock().unwrap() {
-                        // Closed by the other side, if it fails.
-                        let _ = stream.shutdown(Shutdown::Both);
-                    }
-                };
-                std::thread::Builder::new().name(name.to_owned()).spawn(copy).unwrap();
-            }
+            let (viewer, plan) = (viewer.unwrap(), Arc::clone(&plan));
+            let serve = move || {
+                // Closed by the viewer without a word, if it fails.
+                if viewer.peek(&mut [0]).is_ok_and(|bytes| bytes > 0) {
+                    let fault = plan.lock().unwrap().pop_front();
+                    connect(viewer, camera, fault);
+                }
+            };
+            std::thread::Builder::new().name("viewer".to_owned()).spawn(serve).unwrap();
         }
     };
     std::thread::Builder::new().name("proxy".to_owned()).spawn(accept).unwrap();
     port
+}
+
+/// Copies both ways between a viewer and a camera until one of them ends.
+fn connect(viewer: TcpStream, camera: u16, fault: Option<Fault>) {
+    let Ok(camera) = TcpStream::connect(("127.0.0.1", camera)) else { return };
+    let both = [viewer.try_clone().unwrap(), camera.try_clone().unwrap()];
+    let close = move || {
+        for stream in &both {
+            // Closed by the other side, if it fails.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    };
+    let (to_camera, to_viewer) = (camera.try_clone().unwrap(), viewer.try_clone().unwrap());
+    std::thread::scope(|scope| {
+        let requests = || {
+            pump(viewer, to_camera, None);
+            close();
+        };
+        std::thread::Builder::new().name("requests".to_owned()).spawn_scoped(scope, requests).unwrap();
+        pump(camera, to_viewer, fault);
+        close();
+    });
 }
 
 fn pump(mut from: TcpStream, mut to: TcpStream, fault: Option<Fault>) {
