@@ -6,7 +6,9 @@ use std::str::FromStr;
 
 use clap::{Args, Command, FromArgMatches, ValueEnum};
 
+use super::explanation::components;
 use super::{Methods, ModelArgs, ProgressArg, ResolutionArg, ScanArg};
+use crate::pca::Components;
 #[cfg(feature = "gstreamer")]
 use crate::sinks::video::Preset;
 
@@ -91,6 +93,10 @@ pub struct BenchOptions {
     /// (scorecam, occlusion) are timed on one frame a round
     #[arg(long, value_name = "NAME,...|all")]
     pub methods: Option<Methods>,
+
+    /// Principal components of HayCAM: a number, or auto, as with run [default: as with run]
+    #[arg(long, value_name = "N|auto", value_parser = components)]
+    pub components: Option<Components>,
 
     /// Most frames in a forward pass [default: 1 on a CPU, 8 on a GPU]
     #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u16).range(1..=256))]

@@ -106,7 +106,7 @@ impl From<ResolutionArg> for Resolution {
     }
 }
 
-fn components(text: &str) -> Result<Components, String> {
+pub(super) fn components(text: &str) -> Result<Components, String> {
     if text == "auto" {
         return Ok(AUTO_COMPONENTS);
     }

@@ -95,7 +95,7 @@ impl VariantSettings {
             return Err(UsageError("--save-preset needs the feature \"gstreamer\", which this build lacks".to_owned()));
         }
         let resolution = options.resolution.map_or(Resolution::Native, Into::into);
-        let explanation = ExplanationArgs::default();
+        let explanation = ExplanationArgs { components: options.components, ..ExplanationArgs::default() };
         let method_settings = explanation.method_settings(LayerArg::Layer4);
         let scan = options.scan.unwrap_or(ScanArg::Auto);
         let (view, methods) =

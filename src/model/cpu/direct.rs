@@ -1,19 +1,21 @@
 //! Convolutions as they are defined, for those that a Winograd convolution cannot do: with stride, dilated, 1x1 and 7x7.
 
-use super::kernel::{self, Activation, Finish, PANEL, ROWS};
+use super::kernel::{self, Activation, Rows};
 use super::plane::{PlaneView, Shape};
+use super::vector::{Instructions, Vector, Work};
 
-/// Positions of a task: their activations stay in the nearest cache while the panels pass by.
-const CHUNK: usize = 8 * ROWS;
-/// Panels of a task: their weights stay in the cache of a core from one task to the next.
-const GROUP: usize = 4;
+/// Most positions of a task: their activations stay in the nearest cache while the panels pass by.
+const CHUNK: usize = 60;
+/// Filters of a task: their weights stay in the cache of a core from one task to the next.
+const GROUP: usize = 64;
 /// Most places at which a kernel begins to read: nine of a dilated 3x3 one, and a row each of others.
 const MOST_OFFSETS: usize = 9;
 
 /// A convolution, padded so that stride alone decides the output size.
 #[derive(Debug)]
 pub(super) struct Direct {
-    /// (panels, rows, columns and channels of the kernel, [`PANEL`]).
+    instructions: Instructions,
+    /// (panels, rows, columns and channels of the kernel, filters of a panel).
     weights: Box<[f32]>,
     bias: Box<[f32]>,
     channels: usize,
@@ -22,13 +24,37 @@ pub(super) struct Direct {
     dilation: usize,
 }
 
+/// A part of a convolution.
+struct Task<'a> {
+    convolution: &'a Direct,
+    input: PlaneView,
+    output: PlaneView,
+    activation: Activation,
+    /// First and last of the output, in the order of their memory, the last one exclusive.
+    positions: (usize, usize),
+    filters: (usize, usize),
+}
+
+/// Positions of a panel.
+struct Positions<'a> {
+    /// Of the input.
+    values: *const f32,
+    starts: &'a [usize],
+    /// Of the output, at the panel's first filter.
+    target: *mut f32,
+    places: &'a [usize],
+    bias: *const f32,
+    activation: Activation,
+}
+
 impl Direct {
     /// From weights (filters, channels, side, side) and a bias (filters).
     ///
     /// # Panics
     ///
-    /// When the filters are no multiple of 16, or the kernel is a dilated one of more than 3x3.
+    /// When the filters are no multiple of a panel's, or the kernel is a dilated one of more than 3x3.
     pub(super) fn new(
+        instructions: Instructions,
         weights: &[f32],
         bias: &[f32],
         channels: usize,
@@ -36,18 +62,18 @@ impl Direct {
         stride: usize,
         dilation: usize,
     ) -> Self {
-        let filters = bias.len();
-        assert!(filters.is_multiple_of(PANEL) && (dilation == 1 || side * side <= MOST_OFFSETS));
+        let (filters, panel) = (bias.len(), instructions.panel());
+        assert!(filters.is_multiple_of(panel) && (dilation == 1 || side * side <= MOST_OFFSETS));
         let mut packed = Vec::with_capacity(weights.len());
-        for panel in (0..filters).step_by(PANEL) {
+        for first in (0..filters).step_by(panel) {
             for place in 0..side * side {
                 for channel in 0..channels {
                     let of_filter = |filter| weights[(filter * channels + channel) * side * side + place];
-                    packed.extend((panel..panel + PANEL).map(of_filter));
+                    packed.extend((first..first + panel).map(of_filter));
                 }
             }
         }
-        Self { weights: packed.into(), bias: bias.into(), channels, side, stride, dilation }
+        Self { instructions, weights: packed.into(), bias: bias.into(), channels, side, stride, dilation }
     }
 
     pub(super) fn padding(&self) -> usize {
@@ -62,54 +88,32 @@ impl Direct {
         self.stride
     }
 
-    fn panels(&self) -> usize {
-        self.filters() / PANEL
-    }
-
     /// Into how many tasks it can be divided.
     pub(super) fn tasks(&self, output: &Shape) -> usize {
-        output.positions().div_ceil(CHUNK) * self.panels().div_ceil(GROUP)
+        output.positions().div_ceil(CHUNK) * self.filters().div_ceil(GROUP)
     }
 
     /// Does a task.
     ///
     /// # Safety
     ///
-    /// The processor has what [`kernel::is_supported`] asks for. The input has this convolution's channels and a border at least as
+    /// The processor has the instructions that this was made for. The input has this convolution's channels and a border at least as
     /// wide as its padding, and the output its filters, and rows and columns as the stride leaves them. Nobody writes to the input,
     /// nor uses the output's positions of this task, meanwhile.
     pub(super) unsafe fn work(&self, task: usize, input: PlaneView, activation: Activation, output: PlaneView) {
-        let PlaneView { shape, values } = output;
-        let chunks = shape.positions().div_ceil(CHUNK);
+        let positions = output.shape.positions();
+        let chunks = positions.div_ceil(CHUNK);
         let (group, chunk) = (task / chunks, task % chunks);
-        let (first, end) = (chunk * CHUNK, shape.positions().min((chunk + 1) * CHUNK));
-        let (offsets, run) = self.offsets(&input.shape);
-        let offsets = &offsets[..if self.dilation == 1 { self.side } else { self.side * self.side }];
-        let panel_len = self.side * self.side * self.channels * PANEL;
-        let shift = input.shape.border - self.padding();
-        let (mut starts, mut outputs) = ([0; CHUNK], [0; CHUNK]);
-        for (index, (start, place)) in starts.iter_mut().zip(&mut outputs).take(end - first).enumerate() {
-            let (picture, row, column) = shape.place(first + index);
-            let (top, left) = (row * self.stride + shift, column * self.stride + shift);
-            *start = input.shape.offset_with_border(picture, top, left);
-            *place = shape.offset(picture, row, column);
-        }
-        for panel in group * GROUP..self.panels().min((group + 1) * GROUP) {
-            let weights = &self.weights[panel * panel_len..(panel + 1) * panel_len];
-            let finish = Finish { bias: self.bias[panel * PANEL..].as_ptr(), activation };
-            let mut done = 0;
-            while done < end - first {
-                let rows = done..done + kernel::rows_of_group(end - first, done);
-                done = rows.end;
-                // SAFETY: the kernel's rows lie within the input's border, the panel holds what `offsets` times `run` read, and
-                // the outputs are this task's.
-                unsafe {
-                    let (starts, outputs) = (&starts[rows.clone()], &outputs[rows]);
-                    let target = values.add(panel * PANEL);
-                    kernel::convolve(input.values, starts, offsets, run, weights.as_ptr(), finish, target, outputs);
-                }
-            }
-        }
+        let task = Task {
+            convolution: self,
+            input,
+            output,
+            activation,
+            positions: (chunk * positions / chunks, (chunk + 1) * positions / chunks),
+            filters: (group * GROUP, self.filters().min((group + 1) * GROUP)),
+        };
+        // SAFETY: as the caller promises.
+        unsafe { self.instructions.run(task) }
     }
 
     /// Where the kernel begins to read, from its first value on, and how much without a gap: a row of the kernel is one run
@@ -125,5 +129,62 @@ impl Direct {
             *offset = self.dilation * (row * input.row() + column * self.channels);
         }
         (offsets, self.channels)
+    }
+}
+
+impl Work for Task<'_> {
+    #[allow(clippy::inline_always, reason = "it is compiled for the vectors where it is called")]
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Self { convolution, input, output, activation, positions, filters } = self;
+        let Direct { weights, bias, channels, side, stride, dilation, .. } = convolution;
+        let (offsets, run) = convolution.offsets(&input.shape);
+        let offsets = &offsets[..if *dilation == 1 { *side } else { side * side }];
+        let filter_len = side * side * channels;
+        let shift = input.shape.border - convolution.padding();
+        let count = positions.1 - positions.0;
+        let (mut starts, mut places) = ([0; CHUNK], [0; CHUNK]);
+        for (index, (start, place)) in starts.iter_mut().zip(&mut places).take(count).enumerate() {
+            let (picture, row, column) = output.shape.place(positions.0 + index);
+            *start = input.shape.offset_with_border(picture, row * stride + shift, column * stride + shift);
+            *place = output.shape.offset(picture, row, column);
+        }
+        for filter in (filters.0..filters.1).step_by(V::PANEL) {
+            let weights = &weights[filter * filter_len..(filter + V::PANEL) * filter_len];
+            // SAFETY: the kernel's rows lie within the input's border, the panel holds what `offsets` times `run` read, and the
+            // outputs are this task's.
+            unsafe {
+                let rows = Positions {
+                    values: input.values,
+                    starts: &starts[..count],
+                    target: output.values.add(filter),
+                    places: &places[..count],
+                    bias: bias[filter..].as_ptr(),
+                    activation,
+                };
+                kernel::multiply::<V>(&rows, count, offsets, run, weights.as_ptr());
+            }
+        }
+    }
+}
+
+#[allow(clippy::inline_always, reason = "it is compiled for the vectors where it is called")]
+impl Rows for Positions<'_> {
+    #[inline(always)]
+    unsafe fn row(&self, index: usize) -> *const f32 {
+        // SAFETY: as the caller promises.
+        unsafe { self.values.add(self.starts[index]) }
+    }
+
+    #[inline(always)]
+    unsafe fn put<V: Vector>(&self, index: usize, products: [V; 2]) {
+        for (half, products) in products.into_iter().enumerate() {
+            // SAFETY: as the caller promises.
+            unsafe {
+                let bias = V::load(self.bias.add(half * V::LANES));
+                let target = self.target.add(self.places[index] + half * V::LANES);
+                self.activation.finish(products, bias, target);
+            }
+        }
     }
 }

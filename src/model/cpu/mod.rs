@@ -16,6 +16,7 @@ mod pass;
 mod plane;
 mod pool;
 mod team;
+mod vector;
 mod winograd;
 
 #[cfg(test)]
@@ -36,6 +37,7 @@ use direct::Direct;
 use pass::{Pass, PassSize};
 use plane::Shape;
 use team::Team;
+use vector::Instructions;
 use winograd::Winograd;
 
 /// Pixels of the pictures that go through a pass together, those of eight of 224x224: enough that weights are not read anew for
@@ -51,6 +53,7 @@ const MANY_TILES: usize = 6;
 /// The network, its weights packed for this processor.
 #[derive(Debug)]
 pub(super) struct CpuNetwork {
+    instructions: Instructions,
     team: Team,
     convolutions: Vec<Convolution>,
     stem: usize,
@@ -76,6 +79,7 @@ enum Convolution {
 /// A 3x3 convolution without stride, in tiles of 2x2 or 4x4 outputs; each is packed when it is first asked for.
 #[derive(Debug)]
 struct Tiled {
+    instructions: Instructions,
     /// (filters, channels, 3, 3).
     weights: Vec<f32>,
     /// (filters).
@@ -121,10 +125,8 @@ impl CpuNetwork {
         resolution: Resolution,
         threads: usize,
     ) -> Result<Option<Self>, ModelError> {
-        if !kernel::is_supported() {
-            return Ok(None);
-        }
-        let mut convolutions = Convolutions(Vec::new());
+        let Some(instructions) = Instructions::detect() else { return Ok(None) };
+        let mut convolutions = Convolutions { instructions, packed: Vec::new() };
         let stem = convolutions.direct(&network.stem, network.stem.stride, 1)?;
         let [layer1, layer2, layer3, layer4] = &network.layers;
         let atrous = match resolution {
@@ -143,9 +145,10 @@ impl CpuNetwork {
         });
         let team = Team::new(threads)?;
         let scratch = (0..team.threads()).map(|_| Mutex::default()).collect();
-        let convolutions = convolutions.0;
+        let convolutions = convolutions.packed;
         let normalised = Box::new(normalised);
-        Ok(Some(Self { team, convolutions, stem, layers, atrous, normalised, passes: Vec::new(), scratch }))
+        let passes = Vec::new();
+        Ok(Some(Self { instructions, team, convolutions, stem, layers, atrous, normalised, passes, scratch }))
     }
 
     /// Activations of pictures, all of one size and at least one pixel large, in their order.
@@ -180,11 +183,11 @@ impl CpuNetwork {
 
 impl Tiled {
     fn two(&self) -> &Winograd<4, 2> {
-        self.two.get_or_init(|| Winograd::new(&self.weights, &self.bias, self.channels))
+        self.two.get_or_init(|| Winograd::new(self.instructions, &self.weights, &self.bias, self.channels))
     }
 
     fn four(&self) -> &Winograd<6, 4> {
-        self.four.get_or_init(|| Winograd::new(&self.weights, &self.bias, self.channels))
+        self.four.get_or_init(|| Winograd::new(self.instructions, &self.weights, &self.bias, self.channels))
     }
 
     /// Whether 4x4 outputs a tile take less time. They take fewer products, but of weights that are four times as many as the
@@ -195,7 +198,10 @@ impl Tiled {
 }
 
 /// Packs convolutions and numbers them.
-struct Convolutions(Vec<Convolution>);
+struct Convolutions {
+    instructions: Instructions,
+    packed: Vec<Convolution>,
+}
 
 impl Convolutions {
     fn layer(&mut self, blocks: &[folded::Block; 2]) -> Result<[Block; 2], TchError> {
@@ -230,20 +236,27 @@ impl Convolutions {
         let (weights, bias) = to_host(convolution)?;
         let (_, channels, side, _) = convolution.weight.size4()?;
         let (channels, side, stride) = (channels as usize, side as usize, stride as usize);
-        let direct = Direct::new(&weights, &bias, channels, side, stride, dilation);
+        let direct = Direct::new(self.instructions, &weights, &bias, channels, side, stride, dilation);
         Ok(self.push(Convolution::Direct(direct)))
     }
 
     fn winograd(&mut self, convolution: &folded::Convolution) -> Result<usize, TchError> {
         let (weights, bias) = to_host(convolution)?;
         let channels = convolution.weight.size4()?.1 as usize;
-        let tiled = Tiled { weights, bias, channels, two: OnceLock::new(), four: OnceLock::new() };
+        let tiled = Tiled {
+            instructions: self.instructions,
+            weights,
+            bias,
+            channels,
+            two: OnceLock::new(),
+            four: OnceLock::new(),
+        };
         Ok(self.push(Convolution::Winograd(tiled)))
     }
 
     fn push(&mut self, convolution: Convolution) -> usize {
-        self.0.push(convolution);
-        self.0.len() - 1
+        self.packed.push(convolution);
+        self.packed.len() - 1
     }
 }
 

@@ -124,7 +124,7 @@ impl Pass {
                 // SAFETY: no two tasks have the same row.
                 Operation::Normalise => unsafe { normalise(task, &network.normalised, pictures, output) },
                 // SAFETY: the stem's output is rectified and twice as large.
-                Operation::Pool => unsafe { pool::work(task, input, output) },
+                Operation::Pool => unsafe { network.instructions.run(pool::Task { row: task, input, output }) },
                 Operation::Convolve { convolution, activation } => {
                     let mut scratch = network.scratch[thread].lock().expect("no thread panics while it works");
                     let convolution = &network.convolutions[convolution];

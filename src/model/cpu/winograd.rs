@@ -3,19 +3,16 @@
 //! transformed back, Y = A' [(G g G') (B' d B)] A. The 4x4 outputs of a tile take 36 products a channel where the definition
 //! takes 144, those of a 2x2 tile 16 where it takes 36.
 
-use std::arch::x86_64::{
-    __m256, _mm256_add_ps, _mm256_fmadd_ps, _mm256_fnmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_mul_ps,
-    _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps, _mm256_sub_ps,
-};
-
-use super::kernel::{self, Activation, LANES, PANEL};
+use super::kernel::{self, Activation, Rows};
 use super::plane::{PlaneView, Shape};
+use super::vector::{Instructions, Vector, Work};
 
 /// A 3x3 convolution without stride. `OUT` is the side of the outputs of a tile, and `SIDE` that of what they are computed from,
 /// two more; outputs of 2 and 4 are implemented.
 #[derive(Debug)]
 pub(super) struct Winograd<const SIDE: usize, const OUT: usize> {
-    /// Transformed: (places of a tile, panels, channels, [`PANEL`]).
+    instructions: Instructions,
+    /// Transformed: (places of a tile, panels, channels, filters of a panel).
     weights: Box<[f32]>,
     bias: Box<[f32]>,
     channels: usize,
@@ -30,7 +27,27 @@ pub(super) struct Split {
     filter_groups: usize,
 }
 
-type Vector = __m256;
+/// A part of a convolution.
+struct Task<'a, const SIDE: usize, const OUT: usize> {
+    convolution: &'a Winograd<SIDE, OUT>,
+    input: PlaneView,
+    output: PlaneView,
+    activation: Activation,
+    first_tile: usize,
+    tiles: usize,
+    /// First and last, the last one exclusive.
+    filters: (usize, usize),
+    scratch: &'a mut [f32],
+}
+
+/// Tiles at a place, a row each.
+struct Tiles {
+    channels: usize,
+    values: *const f32,
+    filters: usize,
+    /// At the panel's first filter.
+    sums: *mut f32,
+}
 
 impl<const SIDE: usize, const OUT: usize> Winograd<SIDE, OUT> {
     const PLACES: usize = SIDE * SIDE;
@@ -39,10 +56,10 @@ impl<const SIDE: usize, const OUT: usize> Winograd<SIDE, OUT> {
     ///
     /// # Panics
     ///
-    /// When the filters are no multiple of 16, or the channels none of 8.
-    pub(super) fn new(weights: &[f32], bias: &[f32], channels: usize) -> Self {
-        let filters = bias.len();
-        assert!(filters.is_multiple_of(PANEL) && channels.is_multiple_of(LANES));
+    /// When the filters are no multiple of a panel's, or the channels none of a vector's.
+    pub(super) fn new(instructions: Instructions, weights: &[f32], bias: &[f32], channels: usize) -> Self {
+        let (filters, panel_size) = (bias.len(), instructions.panel());
+        assert!(filters.is_multiple_of(panel_size) && channels.is_multiple_of(instructions.lanes()));
         let kernel_transform = kernel_transform(SIDE);
         let mut transformed = vec![0.0; Self::PLACES * filters * channels];
         for (index, kernel) in weights.chunks_exact(9).enumerate() {
@@ -51,11 +68,12 @@ impl<const SIDE: usize, const OUT: usize> Winograd<SIDE, OUT> {
                 let (rows, columns) = (kernel_transform[place / SIDE], kernel_transform[place % SIDE]);
                 let products =
                     kernel.iter().enumerate().map(|(at, &weight)| rows[at / 3] * f64::from(weight) * columns[at % 3]);
-                let panel = place * (filters / PANEL) + filter / PANEL;
-                transformed[(panel * channels + channel) * PANEL + filter % PANEL] = products.sum::<f64>() as f32;
+                let panel = place * (filters / panel_size) + filter / panel_size;
+                transformed[(panel * channels + channel) * panel_size + filter % panel_size] =
+                    products.sum::<f64>() as f32;
             }
         }
-        Self { weights: transformed.into(), bias: bias.into(), channels }
+        Self { instructions, weights: transformed.into(), bias: bias.into(), channels }
     }
 
     pub(super) fn filters(&self) -> usize {
@@ -63,7 +81,7 @@ impl<const SIDE: usize, const OUT: usize> Winograd<SIDE, OUT> {
     }
 
     fn panels(&self) -> usize {
-        self.filters() / PANEL
+        self.filters() / self.instructions.panel()
     }
 
     /// How to divide the work between threads: tiles that fit into a core's cache or, where the weights are what is large and the
@@ -117,58 +135,88 @@ impl<const SIDE: usize, const OUT: usize> Winograd<SIDE, OUT> {
         scratch: &mut [f32],
     ) {
         let (block, group) = (task / split.filter_groups, task % split.filter_groups);
-        let panels = group * self.panels() / split.filter_groups..(group + 1) * self.panels() / split.filter_groups;
+        let first_filter = |group: usize| group * self.panels() / split.filter_groups * self.instructions.panel();
+        let first_tile = block * split.tiles;
+        let tiles = split.tiles.min(Self::tiles(&output.shape) - first_tile);
+        let filters = (first_filter(group), first_filter(group + 1));
+        let task = Task { convolution: self, input, output, activation, first_tile, tiles, filters, scratch };
+        // SAFETY: as the caller promises.
+        unsafe { self.instructions.run(task) }
+    }
+}
+
+impl<const SIDE: usize, const OUT: usize> Work for Task<'_, SIDE, OUT> {
+    #[allow(clippy::inline_always, reason = "it is compiled for the vectors where it is called")]
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Self { convolution, input, output, activation, first_tile, tiles, filters, scratch } = self;
+        let (channels, all_filters) = (convolution.channels, convolution.filters());
+        let places = SIDE * SIDE;
         let shape = output.shape;
         let (rows, columns) = (shape.height.div_ceil(OUT), shape.width.div_ceil(OUT));
-        let first = block * split.tiles;
-        let count = split.tiles.min(Self::tiles(&shape) - first);
         let place_of = |tile: usize| {
             let (picture, tile) = (tile / (rows * columns), tile % (rows * columns));
             (picture, tile / columns * OUT, tile % columns * OUT)
         };
-        let (transformed, products) = scratch.split_at_mut(Self::PLACES * split.tiles * self.channels);
-        assert!(products.len() >= Self::PLACES * split.tiles * self.filters());
-        for tile in 0..count {
-            let (picture, row, column) = place_of(first + tile);
+        let (transformed, products) = scratch.split_at_mut(places * tiles * channels);
+        assert!(products.len() >= places * tiles * all_filters);
+        for tile in 0..tiles {
+            let (picture, row, column) = place_of(first_tile + tile);
             // The kernel reaches one position beyond its output.
             let shift = input.shape.border - 1;
             let start = input.shape.offset_with_border(picture, row + shift, column + shift);
-            let target = &mut transformed[tile * self.channels..];
+            let target = &mut transformed[tile * channels..];
             // SAFETY: planes end at a multiple of a tile with their border, so that the whole tile lies within.
             unsafe {
                 let tile = input.values.add(start).cast_const();
-                transform_input::<SIDE>(tile, &input.shape, target.as_mut_ptr(), count * self.channels);
+                transform_input::<V, SIDE>(tile, &input.shape, target.as_mut_ptr(), tiles * channels);
             }
         }
-        let panel_len = self.channels * PANEL;
-        for place in 0..Self::PLACES {
-            let tiles = &transformed[place * count * self.channels..(place + 1) * count * self.channels];
-            for panel in panels.clone() {
-                let weights = (place * self.panels() + panel) * panel_len;
-                let weights = &self.weights[weights..weights + panel_len];
-                let sums = &mut products[place * count * self.filters() + panel * PANEL..];
-                // SAFETY: `count` rows of `channels` values each, and as many rows of the filters' sums.
-                unsafe {
-                    let (tiles, weights, sums) = (tiles.as_ptr(), weights.as_ptr(), sums.as_mut_ptr());
-                    kernel::multiply(count, tiles, self.channels, weights, sums, self.filters());
-                }
+        for place in 0..places {
+            let values = transformed[place * tiles * channels..(place + 1) * tiles * channels].as_ptr();
+            for filter in (filters.0..filters.1).step_by(V::PANEL) {
+                let weights = (place * all_filters + filter) * channels;
+                let weights = &convolution.weights[weights..weights + V::PANEL * channels];
+                let sums = products[place * tiles * all_filters + filter..].as_mut_ptr();
+                let rows = Tiles { channels, values, filters: all_filters, sums };
+                // SAFETY: `tiles` rows of `channels` values each, and as many rows of the filters' sums.
+                unsafe { kernel::multiply::<V>(&rows, tiles, &[0], channels, weights.as_ptr()) };
             }
         }
-        for tile in 0..count {
-            let (picture, row, column) = place_of(first + tile);
+        for tile in 0..tiles {
+            let (picture, row, column) = place_of(first_tile + tile);
             let corner = shape.offset(picture, row, column);
             let inside = (OUT.min(shape.height - row), OUT.min(shape.width - column));
-            let products = &products[tile * self.filters()..];
-            for filter in (panels.start * PANEL..panels.end * PANEL).step_by(LANES) {
+            let products = &products[tile * all_filters..];
+            for filter in (filters.0..filters.1).step_by(V::LANES) {
                 // SAFETY: the outputs are this task's, and lie inside the picture.
                 unsafe {
                     let products = products.as_ptr().add(filter);
-                    let bias = _mm256_loadu_ps(self.bias.as_ptr().add(filter));
+                    let bias = V::load(convolution.bias.as_ptr().add(filter));
                     let target = output.values.add(corner + filter);
-                    let stride = count * self.filters();
-                    transform_output::<SIDE, OUT>(products, stride, bias, activation, target, &shape, inside);
+                    let stride = tiles * all_filters;
+                    transform_output::<V, SIDE, OUT>(products, stride, bias, activation, target, &shape, inside);
                 }
             }
+        }
+    }
+}
+
+#[allow(clippy::inline_always, reason = "it is compiled for the vectors where it is called")]
+impl Rows for Tiles {
+    #[inline(always)]
+    unsafe fn row(&self, index: usize) -> *const f32 {
+        // SAFETY: as the caller promises.
+        unsafe { self.values.add(index * self.channels) }
+    }
+
+    #[inline(always)]
+    unsafe fn put<V: Vector>(&self, index: usize, products: [V; 2]) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            let sums = self.sums.add(index * self.filters);
+            products[0].store(sums);
+            products[1].store(sums.add(V::LANES));
         }
     }
 }
@@ -189,122 +237,134 @@ fn kernel_transform(side: usize) -> &'static [[f64; 3]] {
 }
 
 /// B' d of a column.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn input_column<const SIDE: usize>(d: [Vector; SIDE]) -> [Vector; SIDE] {
+///
+/// # Safety
+///
+/// The processor has the vector's instructions.
+#[allow(clippy::inline_always, reason = "it is compiled for the vectors where it is called")]
+#[inline(always)]
+unsafe fn input_column<V: Vector, const SIDE: usize>(d: [V; SIDE]) -> [V; SIDE] {
     let mut transformed = d;
-    if SIDE == 4 {
-        transformed[0] = _mm256_sub_ps(d[0], d[2]);
-        transformed[1] = _mm256_add_ps(d[1], d[2]);
-        transformed[2] = _mm256_sub_ps(d[2], d[1]);
-        transformed[3] = _mm256_sub_ps(d[1], d[3]);
-    } else {
-        let (two, four, five) = (_mm256_set1_ps(2.0), _mm256_set1_ps(4.0), _mm256_set1_ps(5.0));
-        let even = _mm256_fnmadd_ps(four, d[2], d[4]);
-        let odd = _mm256_fnmadd_ps(four, d[1], d[3]);
-        transformed[1] = _mm256_add_ps(even, odd);
-        transformed[2] = _mm256_sub_ps(even, odd);
-        let even = _mm256_sub_ps(d[4], d[2]);
-        let odd = _mm256_mul_ps(two, _mm256_sub_ps(d[3], d[1]));
-        transformed[3] = _mm256_add_ps(even, odd);
-        transformed[4] = _mm256_sub_ps(even, odd);
-        transformed[0] = _mm256_fmadd_ps(four, d[0], _mm256_fnmadd_ps(five, d[2], d[4]));
-        transformed[5] = _mm256_fmadd_ps(four, d[1], _mm256_fnmadd_ps(five, d[3], d[5]));
+    // SAFETY: as the caller promises.
+    unsafe {
+        if SIDE == 4 {
+            transformed[0] = d[0].sub(d[2]);
+            transformed[1] = d[1].add(d[2]);
+            transformed[2] = d[2].sub(d[1]);
+            transformed[3] = d[1].sub(d[3]);
+        } else {
+            let (two, four, five) = (V::splat(2.0), V::splat(4.0), V::splat(5.0));
+            let (even, odd) = (d[4].less_product(four, d[2]), d[3].less_product(four, d[1]));
+            transformed[1] = even.add(odd);
+            transformed[2] = even.sub(odd);
+            let (even, odd) = (d[4].sub(d[2]), two.mul(d[3].sub(d[1])));
+            transformed[3] = even.add(odd);
+            transformed[4] = even.sub(odd);
+            transformed[0] = d[4].less_product(five, d[2]).plus_product(four, d[0]);
+            transformed[5] = d[5].less_product(five, d[3]).plus_product(four, d[1]);
+        }
     }
     transformed
 }
 
 /// A' m of a column.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn output_column<const SIDE: usize, const OUT: usize>(m: [Vector; SIDE]) -> [Vector; OUT] {
-    let mut transformed = [_mm256_setzero_ps(); OUT];
-    let (sum, difference) = (_mm256_add_ps(m[1], m[2]), _mm256_sub_ps(m[1], m[2]));
-    if SIDE == 4 {
-        transformed[0] = _mm256_add_ps(m[0], sum);
-        transformed[1] = _mm256_sub_ps(difference, m[3]);
-    } else {
-        let (two, four, eight) = (_mm256_set1_ps(2.0), _mm256_set1_ps(4.0), _mm256_set1_ps(8.0));
-        let (far_sum, far_difference) = (_mm256_add_ps(m[3], m[4]), _mm256_sub_ps(m[3], m[4]));
-        transformed[0] = _mm256_add_ps(m[0], _mm256_add_ps(sum, far_sum));
-        transformed[1] = _mm256_fmadd_ps(two, far_difference, difference);
-        transformed[2] = _mm256_fmadd_ps(four, far_sum, sum);
-        transformed[3] = _mm256_add_ps(m[5], _mm256_fmadd_ps(eight, far_difference, difference));
+///
+/// # Safety
+///
+/// The processor has the vector's instructions.
+#[allow(clippy::inline_always, reason = "it is compiled for the vectors where it is called")]
+#[inline(always)]
+unsafe fn output_column<V: Vector, const SIDE: usize, const OUT: usize>(m: [V; SIDE]) -> [V; OUT] {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let mut transformed = [V::zero(); OUT];
+        let (sum, difference) = (m[1].add(m[2]), m[1].sub(m[2]));
+        if SIDE == 4 {
+            transformed[0] = m[0].add(sum);
+            transformed[1] = difference.sub(m[3]);
+        } else {
+            let (two, four, eight) = (V::splat(2.0), V::splat(4.0), V::splat(8.0));
+            let (far_sum, far_difference) = (m[3].add(m[4]), m[3].sub(m[4]));
+            transformed[0] = m[0].add(sum.add(far_sum));
+            transformed[1] = difference.plus_product(two, far_difference);
+            transformed[2] = sum.plus_product(four, far_sum);
+            transformed[3] = m[5].add(difference.plus_product(eight, far_difference));
+        }
+        transformed
     }
-    transformed
 }
 
 /// B' d B of all channels of a tile: place by place, `stride` values apart.
 ///
 /// # Safety
 ///
-/// The tile lies within its plane, and the target has room.
-#[target_feature(enable = "avx2,fma")]
+/// The processor has the vector's instructions, the tile lies within its plane, and the target has room.
+#[allow(clippy::inline_always, reason = "it is compiled for the vectors where it is called")]
+#[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "a column is a place in memory and in the result")]
-unsafe fn transform_input<const SIDE: usize>(tile: *const f32, shape: &Shape, target: *mut f32, stride: usize) {
+unsafe fn transform_input<V: Vector, const SIDE: usize>(
+    tile: *const f32,
+    shape: &Shape,
+    target: *mut f32,
+    stride: usize,
+) {
     let row_len = shape.row();
-    for channel in (0..shape.channels).step_by(LANES) {
-        let mut half = [[_mm256_setzero_ps(); SIDE]; SIDE];
-        for column in 0..SIDE {
-            let mut values = [_mm256_setzero_ps(); SIDE];
-            for (row, value) in values.iter_mut().enumerate() {
-                // SAFETY: as the caller promises.
-                *value = unsafe { _mm256_loadu_ps(tile.add(row * row_len + column * shape.channels + channel)) };
+    for channel in (0..shape.channels).step_by(V::LANES) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            let mut half = [[V::zero(); SIDE]; SIDE];
+            for column in 0..SIDE {
+                let mut values = [V::zero(); SIDE];
+                for (row, value) in values.iter_mut().enumerate() {
+                    *value = V::load(tile.add(row * row_len + column * shape.channels + channel));
+                }
+                for (row, value) in input_column(values).into_iter().enumerate() {
+                    half[row][column] = value;
+                }
             }
-            for (row, value) in input_column(values).into_iter().enumerate() {
-                half[row][column] = value;
-            }
-        }
-        for (row, half) in half.into_iter().enumerate() {
-            for (column, value) in input_column(half).into_iter().enumerate() {
-                // SAFETY: as the caller promises.
-                unsafe { _mm256_storeu_ps(target.add((row * SIDE + column) * stride + channel), value) };
+            for (row, half) in half.into_iter().enumerate() {
+                for (column, value) in input_column(half).into_iter().enumerate() {
+                    value.store(target.add((row * SIDE + column) * stride + channel));
+                }
             }
         }
     }
 }
 
-/// A' m A of eight filters of a tile, finished: those `inside` the picture, of so many rows and columns, are written.
+/// A' m A of a vector of filters of a tile, finished: those `inside` the picture, of so many rows and columns, are written.
 ///
 /// # Safety
 ///
-/// The products lie place by place, `stride` values apart; the target lies within a plane of the shape.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
+/// The processor has the vector's instructions. The products lie place by place, `stride` values apart; the target lies within a
+/// plane of the shape.
+#[allow(clippy::inline_always, reason = "it is compiled for the vectors where it is called")]
+#[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "a column is a place in memory and in the result")]
-unsafe fn transform_output<const SIDE: usize, const OUT: usize>(
+unsafe fn transform_output<V: Vector, const SIDE: usize, const OUT: usize>(
     products: *const f32,
     stride: usize,
-    bias: Vector,
+    bias: V,
     activation: Activation,
     target: *mut f32,
     shape: &Shape,
     inside: (usize, usize),
 ) {
-    let mut half = [[_mm256_setzero_ps(); SIDE]; OUT];
-    for column in 0..SIDE {
-        let mut values = [_mm256_setzero_ps(); SIDE];
-        for (row, value) in values.iter_mut().enumerate() {
-            // SAFETY: as the caller promises.
-            *value = unsafe { _mm256_loadu_ps(products.add((row * SIDE + column) * stride)) };
+    // SAFETY: as the caller promises.
+    unsafe {
+        let mut half = [[V::zero(); SIDE]; OUT];
+        for column in 0..SIDE {
+            let mut values = [V::zero(); SIDE];
+            for (row, value) in values.iter_mut().enumerate() {
+                *value = V::load(products.add((row * SIDE + column) * stride));
+            }
+            for (row, value) in output_column::<V, SIDE, OUT>(values).into_iter().enumerate() {
+                half[row][column] = value;
+            }
         }
-        for (row, value) in output_column::<SIDE, OUT>(values).into_iter().enumerate() {
-            half[row][column] = value;
-        }
-    }
-    for (row, half) in half.into_iter().enumerate().take(inside.0) {
-        for (column, value) in output_column::<SIDE, OUT>(half).into_iter().enumerate().take(inside.1) {
-            let mut value = _mm256_add_ps(value, bias);
-            // SAFETY: as the caller promises.
-            unsafe {
+        for (row, half) in half.into_iter().enumerate().take(inside.0) {
+            for (column, value) in output_column::<V, SIDE, OUT>(half).into_iter().enumerate().take(inside.1) {
                 let target = target.add(row * shape.row() + column * shape.channels);
-                if activation.add {
-                    value = _mm256_add_ps(value, _mm256_loadu_ps(target));
-                }
-                if activation.rectify {
-                    value = _mm256_max_ps(value, _mm256_setzero_ps());
-                }
-                _mm256_storeu_ps(target, value);
+                activation.finish(value, bias, target);
             }
         }
     }
@@ -316,8 +376,9 @@ mod tests {
 
     #[test]
     fn each_tile_belongs_to_a_task_and_no_task_is_empty() {
+        let Some(instructions) = Instructions::detect() else { return };
         for channels in [64, 512] {
-            let winograd = Winograd::<6, 4>::new(&vec![0.0; 9 * channels * 32], &[0.0; 32], channels);
+            let winograd = Winograd::<6, 4>::new(instructions, &vec![0.0; 9 * channels * 32], &[0.0; 32], channels);
             for height in (1..700).step_by(3) {
                 for threads in 1..5 {
                     let shape = Shape { pictures: 2, height, width: 9, channels: 32, border: 1 };
