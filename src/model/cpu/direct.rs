@@ -1,5 +1,7 @@
 //! Convolutions as they are defined, for those that a Winograd convolution cannot do: with stride, dilated, 1x1 and 7x7.
 
+use std::ops::Range;
+
 use super::kernel::{self, Activation, Rows};
 use super::plane::{PlaneView, Shape};
 use super::vector::{Instructions, Vector, Work};
@@ -30,9 +32,9 @@ struct Task<'a> {
     input: PlaneView,
     output: PlaneView,
     activation: Activation,
-    /// First and last of the output, in the order of their memory, the last one exclusive.
-    positions: (usize, usize),
-    filters: (usize, usize),
+    /// Of the output, in the order of their memory.
+    positions: Range<usize>,
+    filters: Range<usize>,
 }
 
 /// Positions of a panel.
@@ -109,8 +111,8 @@ impl Direct {
             input,
             output,
             activation,
-            positions: (chunk * positions / chunks, (chunk + 1) * positions / chunks),
-            filters: (group * GROUP, self.filters().min((group + 1) * GROUP)),
+            positions: chunk * positions / chunks..(chunk + 1) * positions / chunks,
+            filters: group * GROUP..self.filters().min((group + 1) * GROUP),
         };
         // SAFETY: as the caller promises.
         unsafe { self.instructions.run(task) }
@@ -142,14 +144,14 @@ impl Work for Task<'_> {
         let offsets = &offsets[..if *dilation == 1 { *side } else { side * side }];
         let filter_len = side * side * channels;
         let shift = input.shape.border - convolution.padding();
-        let count = positions.1 - positions.0;
+        let count = positions.len();
         let (mut starts, mut places) = ([0; CHUNK], [0; CHUNK]);
         for (index, (start, place)) in starts.iter_mut().zip(&mut places).take(count).enumerate() {
-            let (picture, row, column) = output.shape.place(positions.0 + index);
+            let (picture, row, column) = output.shape.place(positions.start + index);
             *start = input.shape.offset_with_border(picture, row * stride + shift, column * stride + shift);
             *place = output.shape.offset(picture, row, column);
         }
-        for filter in (filters.0..filters.1).step_by(V::PANEL) {
+        for filter in filters.step_by(V::PANEL) {
             let weights = &weights[filter * filter_len..(filter + V::PANEL) * filter_len];
             // SAFETY: the kernel's rows lie within the input's border, the panel holds what `offsets` times `run` read, and the
             // outputs are this task's.

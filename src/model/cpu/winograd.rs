@@ -3,6 +3,8 @@
 //! transformed back, Y = A' [(G g G') (B' d B)] A. The 4x4 outputs of a tile take 36 products a channel where the definition
 //! takes 144, those of a 2x2 tile 16 where it takes 36.
 
+use std::ops::Range;
+
 use super::kernel::{self, Activation, Rows};
 use super::plane::{PlaneView, Shape};
 use super::vector::{Instructions, Vector, Work};
@@ -35,8 +37,7 @@ struct Task<'a, const SIDE: usize, const OUT: usize> {
     activation: Activation,
     first_tile: usize,
     tiles: usize,
-    /// First and last, the last one exclusive.
-    filters: (usize, usize),
+    filters: Range<usize>,
     scratch: &'a mut [f32],
 }
 
@@ -138,7 +139,7 @@ impl<const SIDE: usize, const OUT: usize> Winograd<SIDE, OUT> {
         let first_filter = |group: usize| group * self.panels() / split.filter_groups * self.instructions.panel();
         let first_tile = block * split.tiles;
         let tiles = split.tiles.min(Self::tiles(&output.shape) - first_tile);
-        let filters = (first_filter(group), first_filter(group + 1));
+        let filters = first_filter(group)..first_filter(group + 1);
         let task = Task { convolution: self, input, output, activation, first_tile, tiles, filters, scratch };
         // SAFETY: as the caller promises.
         unsafe { self.instructions.run(task) }
@@ -174,7 +175,7 @@ impl<const SIDE: usize, const OUT: usize> Work for Task<'_, SIDE, OUT> {
         }
         for place in 0..places {
             let values = transformed[place * tiles * channels..(place + 1) * tiles * channels].as_ptr();
-            for filter in (filters.0..filters.1).step_by(V::PANEL) {
+            for filter in filters.clone().step_by(V::PANEL) {
                 let weights = (place * all_filters + filter) * channels;
                 let weights = &convolution.weights[weights..weights + V::PANEL * channels];
                 let sums = products[place * tiles * all_filters + filter..].as_mut_ptr();
@@ -188,7 +189,7 @@ impl<const SIDE: usize, const OUT: usize> Work for Task<'_, SIDE, OUT> {
             let corner = shape.offset(picture, row, column);
             let inside = (OUT.min(shape.height - row), OUT.min(shape.width - column));
             let products = &products[tile * all_filters..];
-            for filter in (filters.0..filters.1).step_by(V::LANES) {
+            for filter in filters.clone().step_by(V::LANES) {
                 // SAFETY: the outputs are this task's, and lie inside the picture.
                 unsafe {
                     let products = products.as_ptr().add(filter);
