@@ -225,10 +225,13 @@ impl Driver {
         self.is_sound
     }
 
-    /// Completes what the sink has begun, unless it has failed.
+    /// Completes what the sink has begun, as far as it can be.
     pub(super) fn finish(mut self) -> SinkTimes {
         for source in std::mem::take(&mut self.open) {
             self.is_sound = self.is_sound && self.accept(|sink| sink.close(source));
+        }
+        if !self.is_sound {
+            self.sink.abandon();
         }
         for written in self.sink.written() {
             self.tell(Report::Written(written));
