@@ -56,6 +56,8 @@ pub(super) struct Delivery {
     pub(super) name: &'static str,
     wants_frames: bool,
     wants_notices: bool,
+    /// Whether the sink tells the log of alarms that it takes.
+    pub(super) logs_alarms: bool,
     messages: Sender<Message>,
     permits: Sender<()>,
 }
@@ -70,14 +72,15 @@ pub(super) struct Inbox {
 /// A queue to a sink.
 pub(super) fn delivery(sink: &dyn Sink) -> (Delivery, Inbox) {
     let (delivery, inbox) = queue(sink.name());
-    (Delivery { wants_frames: sink.wants_frames(), wants_notices: sink.wants_notices(), ..delivery }, inbox)
+    let (wants_frames, wants_notices, logs_alarms) = (sink.wants_frames(), sink.wants_notices(), sink.logs_alarms());
+    (Delivery { wants_frames, wants_notices, logs_alarms, ..delivery }, inbox)
 }
 
 fn queue(name: &'static str) -> (Delivery, Inbox) {
     let (messages, inbox) = bounded(FRAMES + NOTICES + OTHERS);
     let (permits, used) = bounded(FRAMES);
     (
-        Delivery { name, wants_frames: true, wants_notices: true, messages, permits },
+        Delivery { name, wants_frames: true, wants_notices: true, logs_alarms: false, messages, permits },
         Inbox { messages: inbox, permits: used },
     )
 }

@@ -175,13 +175,18 @@ impl Findings {
     }
 
     fn announce(&mut self, notice: &Arc<Notice>, is_live: bool) {
+        let mut is_logged = false;
         self.each(|delivery, stats, shutdown| {
             let outcome = delivery.notice(notice, is_live, shutdown);
+            is_logged |= delivery.logs_alarms && outcome == Outcome::Taken;
             if outcome == Outcome::Dropped {
                 stats.dropped(notice.source, delivery.name);
             }
             outcome
         });
+        if !is_logged {
+            notice.log_alarm(None);
+        }
     }
 
     fn notice(

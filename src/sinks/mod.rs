@@ -149,6 +149,11 @@ pub trait Sink: Send {
         false
     }
 
+    /// Whether it tells the log of the alarms that it takes, with what it has kept of them.
+    fn logs_alarms(&self) -> bool {
+        false
+    }
+
     /// A source begins, or begins anew.
     ///
     /// # Errors
