@@ -260,7 +260,8 @@ impl Findings {
         self.each(|delivery, _, _| delivery.send(Message::Close(source)));
         self.tell(Report::Closed { source });
         if let Some(error) = error {
-            self.tell(Report::Problem(Problem::from(error)));
+            let origin = (self.names.len() > 1).then(|| Arc::clone(&self.names[source]));
+            self.tell(Report::Problem(Problem::Capture { origin, error }));
         }
     }
 

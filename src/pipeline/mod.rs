@@ -95,8 +95,13 @@ pub trait Observer {
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// A source.
-    #[error(transparent)]
-    Capture(#[from] CaptureError),
+    #[error("{}{error}", origin.as_ref().map(|name| format!("{name}: ")).unwrap_or_default())]
+    Capture {
+        /// Name of the source, where there are several.
+        origin: Option<Arc<str>>,
+        /// What happened.
+        error: CaptureError,
+    },
     /// The inference stage.
     #[error("inference on {origin}, frame {frame}: {error}")]
     Analyse {
@@ -144,7 +149,7 @@ impl Problem {
     /// The exit code that it alone would cause.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Capture(error) => error.fault().into(),
+            Self::Capture { error, .. } => error.fault().into(),
             _ => ExitCode::Failed,
         }
     }
