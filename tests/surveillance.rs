@@ -73,6 +73,10 @@ fn an_alarm_is_raised_once_a_person_and_says_why() {
     assert_eq!(door["dropped"], serde_json::json!({}), "a recording loses nothing");
     assert!(run.stdout.contains("2 alarms"), "{}", run.stdout);
     assert_eq!(door["state"], "ended");
+    let sinks = figures["sinks"].as_array().unwrap();
+    let names: Vec<&str> = sinks.iter().map(|sink| sink["sink"].as_str().unwrap()).collect();
+    assert!(names.ends_with(&["save", "events", "snapshots", "stats"]), "{names:?}");
+    assert!(sinks.iter().all(|sink| sink["state"] == "running" && sink["reason"].is_null()), "{sinks:?}");
 }
 
 #[test]

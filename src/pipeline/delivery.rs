@@ -172,6 +172,8 @@ pub(super) struct Driver {
     open: Vec<usize>,
     times: SinkTimes,
     is_sound: bool,
+    /// Whether it fails for a while.
+    is_failing: bool,
     ticked_at: Instant,
 }
 
@@ -193,6 +195,7 @@ impl Driver {
             open: Vec::new(),
             times,
             is_sound: true,
+            is_failing: false,
             ticked_at: Instant::now(),
         }
     }
@@ -272,14 +275,20 @@ impl Driver {
     }
 
     fn accept(&mut self, act: impl FnOnce(&mut dyn Sink) -> Result<(), SinkError>) -> bool {
-        match act(&mut *self.sink) {
-            Ok(()) => true,
+        let (accepted, name) = (act(&mut *self.sink), self.sink.name());
+        let is_over = accepted.as_ref().is_err_and(SinkError::ends_sink);
+        let was_failing = std::mem::replace(&mut self.is_failing, self.sink.is_failing());
+        match accepted {
+            Ok(()) if was_failing && !self.is_failing => self.stats.sink_recovered(name),
+            Ok(()) => {}
             Err(error) => {
-                let goes_on = !error.ends_sink();
+                if is_over || self.is_failing {
+                    self.stats.sink_failed(name, &error);
+                }
                 self.tell(Report::Problem(Problem::from(error)));
-                goes_on
             }
         }
+        !is_over
     }
 
     fn tell(&self, report: Report) {

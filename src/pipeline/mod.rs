@@ -179,7 +179,7 @@ pub fn run(
 
     std::thread::scope(|scope| {
         let (reports, from_stages) = bounded(REPORTS);
-        let mut threads = Threads::new(scope, reports.clone(), shutdown);
+        let mut threads = Threads::new(scope, reports.clone(), Arc::clone(stats), shutdown);
         let mut feeds = Vec::new();
         let mut sources_of_feeds = Vec::new();
         if !ending.is_empty() {
@@ -207,6 +207,7 @@ pub fn run(
         let mut on_main_thread = None;
         for sink in sinks {
             let (delivery, inbox) = delivery(&*sink);
+            stats.sink_opened(sink.name());
             let name = sink.name().to_owned();
             let driver = Driver::new(sink, inbox, reports.clone(), Arc::clone(stats), shutdown.clone());
             deliveries.push(delivery);

@@ -164,6 +164,9 @@ impl fmt::Display for Summary {
         for Written { path, what } in &self.written {
             writeln!(f, "  wrote {} ({what})", path.display())?;
         }
+        for (sink, reason) in self.stats.failed_sinks() {
+            writeln!(f, "  {sink} failed: {reason}")?;
+        }
         Ok(())
     }
 }

@@ -198,6 +198,11 @@ pub trait Sink: Send {
     /// [`Sink::written`].
     fn abandon(&mut self) {}
 
+    /// Whether it goes on after an error, but does not do its work until that is mended.
+    fn is_failing(&self) -> bool {
+        false
+    }
+
     /// What was written so far.
     fn written(&self) -> Vec<Written>;
 

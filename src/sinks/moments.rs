@@ -111,6 +111,10 @@ impl Sink for Moments {
         taken.map(drop).map_err(|reason| SinkError::Snapshot { folder: self.folder.clone(), reason })
     }
 
+    fn is_failing(&self) -> bool {
+        self.store.is_failing()
+    }
+
     fn close(&mut self, _: usize) -> Result<(), SinkError> {
         Ok(())
     }
