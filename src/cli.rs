@@ -49,7 +49,8 @@ Examples:
   maskwatch run rtsp://camera.local/stream --headless --events - | jq .label
   maskwatch run 0 --serve 8080
 
-Exit codes: 0 done, 1 failed while running, 2 wrong usage, 3 an input could not be opened or read, 130 interrupted.";
+Exit codes: 0 done, 1 failed while running, 2 wrong usage, 3 an input could not be opened or read, 130 interrupted (after \
+completing all files, also where a source had failed before).";
 
 const TRAIN_HELP: &str = "\
 Train a model on folders of labelled pictures

@@ -4,6 +4,8 @@
 //! decides anything.
 
 mod drops;
+mod phase;
+mod sinks;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +17,8 @@ use serde::Serialize;
 use crate::capture::SourceState;
 
 pub use drops::{DropCounters, Drops};
+use phase::Phase;
+pub use sinks::{SinkSnapshot, SinkState};
 
 /// Latencies are kept to two digits, from a microsecond to an hour.
 const LATENCY_DIGITS: u8 = 2;
@@ -25,14 +29,14 @@ const LONGEST_LATENCY_MICROS: u64 = 3_600_000_000;
 pub struct RunStats {
     started: Instant,
     sources: Mutex<Vec<SourceStats>>,
+    sinks: Mutex<Vec<SinkSnapshot>>,
 }
 
 /// The figures of a source.
 #[derive(Debug, Clone)]
 struct SourceStats {
     name: String,
-    state: String,
-    reason: Option<String>,
+    phase: Phase,
     frames: u64,
     unchanged: u64,
     by_label: BTreeMap<String, u64>,
@@ -55,6 +59,8 @@ pub struct RunSnapshot {
     pub elapsed_s: f64,
     /// In the order that the user gave.
     pub sources: Vec<SourceSnapshot>,
+    /// In the order in which they were opened.
+    pub sinks: Vec<SinkSnapshot>,
 }
 
 /// The figures of a source at one moment.
@@ -62,8 +68,8 @@ pub struct RunSnapshot {
 pub struct SourceSnapshot {
     /// Its name.
     pub source: String,
-    /// What it does at the moment: a [`SourceState`] of a live source, `playing` or `ended` of a recorded one, `waiting` before
-    /// either.
+    /// What it does at the moment: a [`SourceState`] of a live source, `playing` of a recorded one, or `live` where that is played
+    /// as if it were; `waiting` before that, `ended` after it.
     pub state: String,
     /// Why it delivers nothing, where that is known.
     pub reason: Option<String>,
@@ -109,8 +115,7 @@ impl RunStats {
     pub fn new(names: impl IntoIterator<Item = String>) -> Self {
         let source = |name| SourceStats {
             name,
-            state: "waiting".to_owned(),
-            reason: None,
+            phase: Phase::Waiting,
             frames: 0,
             unchanged: 0,
             by_label: BTreeMap::new(),
@@ -123,14 +128,14 @@ impl RunStats {
             alarms: 0,
             faces: BTreeMap::new(),
         };
-        Self { started: Instant::now(), sources: Mutex::new(names.into_iter().map(source).collect()) }
+        let sources = names.into_iter().map(source).collect();
+        Self { started: Instant::now(), sources: Mutex::new(sources), sinks: Mutex::default() }
     }
 
     /// A source has changed its state.
     pub fn state(&self, source: usize, state: &SourceState) {
         self.with(source, |stats| {
-            state.name().clone_into(&mut stats.state);
-            stats.reason = state.reason().map(str::to_owned);
+            stats.phase = Phase::Supervised(state.clone());
             match state {
                 // Further attempts that fail, for whatever reason, belong to the same disconnection.
                 SourceState::Disconnected { .. } | SourceState::GivenUp { .. } => {
@@ -165,9 +170,14 @@ impl RunStats {
         self.with(source, |stats| stats.waits_for_outputs = true);
     }
 
-    /// A recorded source is in another phase: `playing` or `ended`.
-    pub fn phase(&self, source: usize, phase: &str) {
-        self.with(source, |stats| phase.clone_into(&mut stats.state));
+    /// A recorded source delivers its frames.
+    pub fn playing(&self, source: usize) {
+        self.with(source, |stats| stats.phase = Phase::Playing);
+    }
+
+    /// Nothing comes of a source any more; `reason` says why if it broke off. One that was given up, or is away, stays so.
+    pub fn ended(&self, source: usize, reason: Option<String>) {
+        self.with(source, |stats| stats.phase.end(reason));
     }
 
     /// All tracks of a source have ended.
@@ -200,22 +210,38 @@ impl RunStats {
         });
     }
 
+    /// A sink of this name does its work.
+    pub fn sink_opened(&self, name: &'static str) {
+        sinks::open(&mut lock(&self.sinks), name);
+    }
+
+    /// A sink does not do its work any more. The first reason stays; what is no sink is ignored.
+    pub fn sink_failed(&self, name: &str, reason: impl ToString) {
+        sinks::fail(&mut lock(&self.sinks), name, reason);
+    }
+
+    /// A sink that had failed does its work again.
+    pub fn sink_recovered(&self, name: &str) {
+        sinks::recover(&mut lock(&self.sinks), name);
+    }
+
     /// All figures now.
     pub fn snapshot(&self) -> RunSnapshot {
-        let sources = self.lock().iter().map(SourceStats::snapshot).collect();
-        RunSnapshot { elapsed_s: millis(self.started.elapsed()) / 1e3, sources }
+        let sources = lock(&self.sources).iter().map(SourceStats::snapshot).collect();
+        let sinks = lock(&self.sinks).clone();
+        RunSnapshot { elapsed_s: millis(self.started.elapsed()) / 1e3, sources, sinks }
     }
 
     fn with(&self, source: usize, change: impl FnOnce(&mut SourceStats)) {
-        if let Some(stats) = self.lock().get_mut(source) {
+        if let Some(stats) = lock(&self.sources).get_mut(source) {
             change(stats);
         }
     }
+}
 
-    /// Counters stay valid when a stage panics between two of them.
-    fn lock(&self) -> MutexGuard<'_, Vec<SourceStats>> {
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Figures stay valid when a stage panics between two of them.
+fn lock<T>(figures: &Mutex<T>) -> MutexGuard<'_, T> {
+    figures.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl SourceStats {
@@ -226,8 +252,8 @@ impl SourceStats {
         let dropped = before.into_iter().chain(sinks).filter(|(_, frames)| *frames > 0);
         SourceSnapshot {
             source: self.name.clone(),
-            state: self.state.clone(),
-            reason: self.reason.clone(),
+            state: self.phase.name().to_owned(),
+            reason: self.phase.reason().map(str::to_owned),
             waits_for_outputs: self.waits_for_outputs,
             disconnections: self.disconnections,
             unchanged: self.unchanged,
@@ -267,6 +293,11 @@ impl RunSnapshot {
     /// Frames of all sources that some stage did not take.
     pub fn dropped(&self) -> u64 {
         self.sources.iter().flat_map(|source| source.dropped.values()).sum()
+    }
+
+    /// Sinks that do not do their work any more, and why.
+    pub fn failed_sinks(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.sinks.iter().filter_map(|sink| Some((sink.sink, sink.reason.as_deref()?)))
     }
 }
 
@@ -311,6 +342,21 @@ mod tests {
         assert_eq!((a.frames, a.labels["mask"], a.faces["mask"], a.faces["no_mask"]), (2, 2, 0, 1));
         assert_eq!((b.dropped["replaced"], b.dropped["save"], b.frames), (2, 1, 0));
         assert_eq!((snapshot.frames(), snapshot.dropped()), (2, 3));
+    }
+
+    #[test]
+    fn a_source_that_was_given_up_stays_so_when_it_ends() {
+        let stats = RunStats::new(["film", "cut", "door"].map(str::to_owned));
+        (0..2).for_each(|source| stats.playing(source));
+        stats.state(2, &SourceState::GivenUp { reason: "refused".to_owned() });
+        let told = |stats: &RunStats| {
+            stats.snapshot().sources.into_iter().map(|source| (source.state, source.reason)).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&stats)[0], ("playing".to_owned(), None));
+        let reasons = [None, Some("cut short".to_owned()), Some("refused".to_owned())];
+        (0..).zip(reasons.clone()).for_each(|(source, reason)| stats.ended(source, reason));
+        let states = ["ended", "ended", "given_up"].map(str::to_owned);
+        assert_eq!(told(&stats), states.into_iter().zip(reasons).collect::<Vec<_>>());
     }
 
     #[test]

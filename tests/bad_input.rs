@@ -144,7 +144,10 @@ fn a_broken_picture_does_not_stop_the_others() {
     assert_eq!(run.code, Some(3), "{}", run.stderr);
     let errors: Vec<&str> = run.stderr.lines().filter(|line| line.contains("ERROR")).collect();
     assert!(
-        errors.len() == 2 && errors[0].contains("a.jpg is not an image") && errors[1].contains("b.jpg"),
+        errors.len() == 2
+            && errors[0].contains("ERROR a: ")
+            && errors[0].contains("a.jpg is not an image")
+            && errors[1].contains("ERROR b: "),
         "{errors:?}"
     );
     assert!(out.join("c.jpg").exists() && run.stdout.contains("1 frame in"), "{}", run.stdout);
@@ -166,7 +169,7 @@ fn places_that_cannot_be_written() {
 #[test]
 fn a_full_disk_while_saving_leaves_a_video_that_plays() {
     let fixture = Fixture::new();
-    let (saved, log) = (fixture.path("out.mp4"), fixture.path("events.jsonl"));
+    let [saved, log, stats] = ["out.mp4", "events.jsonl", "stats.json"].map(|name| fixture.path(name));
     let video = sample_video();
     let arguments = [
         "run",
@@ -176,26 +179,34 @@ fn a_full_disk_while_saving_leaves_a_video_that_plays() {
         saved.to_str().unwrap(),
         "--events",
         log.to_str().unwrap(),
+        "--stats",
+        stats.to_str().unwrap(),
         "--limit=90",
+        "--alarm-after=1h",
     ];
     let run = maskwatch_with_file_limit(200, &arguments).fails(1, "out.mp4");
     assert!(run.stderr.contains("complete seconds in it play"), "{}", run.stderr);
     assert!(std::fs::metadata(&saved).unwrap().len() <= 200 * 1024);
     assert!(decode_sound(&saved).len() >= 10);
     assert_eq!(events(&log).len(), 90, "the other output goes on to the end");
+    assert!(run.stdout.contains(&format!("wrote {} (broken off, ", saved.display())), "{}", run.stdout);
+    assert!(run.stdout.contains("save failed: cannot go on writing video"), "{}", run.stdout);
+    let figures: serde_json::Value = serde_json::from_slice(&std::fs::read(&stats).unwrap()).unwrap();
+    let states: Vec<_> = figures["sinks"].as_array().unwrap().iter().map(|sink| &sink["state"]).collect();
+    assert_eq!(states, ["failed", "running", "running"]);
+    assert!(figures["sinks"][0]["reason"].as_str().unwrap().contains("out.mp4"), "{figures}");
 
     // Too little even for one second: then there is no file that looks like a video.
-    let arguments = ["run", &video, "--scan=96", "--save", saved.to_str().unwrap(), "--limit=90"];
-    let run = maskwatch_with_file_limit(20, &arguments);
-    assert_eq!(run.code, Some(1), "{}", run.stderr);
-    assert!(run.stderr.contains("so it was removed") && !saved.exists(), "{}", run.stderr);
+    let arguments = ["run", &video, "--scan=96", "--save", saved.to_str().unwrap(), "--limit=90", "--alarm-after=1h"];
+    let run = maskwatch_with_file_limit(20, &arguments).fails(1, "so it was removed");
+    assert!(!saved.exists() && !run.stdout.contains("wrote"), "{}", run.stdout);
 }
 
 #[test]
 fn a_full_disk_while_writing_events_leaves_whole_lines() {
     let fixture = Fixture::new();
     let log = fixture.path("events.jsonl");
-    let arguments = ["run", &sample_video(), "--events", log.to_str().unwrap(), "--limit", "60"];
+    let arguments = ["run", &sample_video(), "--events", log.to_str().unwrap(), "--limit=60", "--alarm-after=1h"];
     let run = maskwatch_with_file_limit(4, &arguments).fails(1, "events.jsonl");
     assert!(run.stderr.contains("ulimit -f"), "{}", run.stderr);
     assert!((2..60).contains(&events(&log).len()));

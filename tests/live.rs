@@ -392,6 +392,23 @@ fn a_run_that_is_killed_or_ends_while_it_connects_leaves_no_process() {
 }
 
 #[test]
+fn a_source_that_is_given_up_is_named_and_leaves_an_interruption_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("events.jsonl");
+    let camera = Camera::start(0, &[]);
+    let alive = format!("alive={}", camera.url("camera"));
+    let dead = "dead=rtsp://127.0.0.1:1/camera";
+    let run = Run::start(&[&alive, dead, "--retries", "0", "--events", log.to_str().unwrap()]);
+    wait_for("the end of one and frames of the other", || {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        (text.contains("given_up") && text.contains("\"source\":\"alive\",\"frame\"")).then_some(())
+    });
+    let (code, text) = run.end("-TERM");
+    assert_eq!(code, Some(130), "{text}");
+    assert!(text.contains("ERROR dead: rtsp://127.0.0.1:1/camera cannot be opened"), "{text}");
+}
+
+#[test]
 fn the_decoder_is_not_for_people() {
     maskwatch(["capture-source"]).fails(1, "is started by maskwatch itself");
     assert!(!maskwatch(["--help"]).ok().stdout.contains("capture-source"));

@@ -107,6 +107,7 @@ fn a_sink_that_fails_leaves_the_others_running() {
     assert_eq!(summary.frames(), 8);
     assert!(matches!(summary.problems[..], [Problem::Sink(_)]), "{:?}", summary.problems);
     assert_eq!(summary.exit_code(), ExitCode::Failed);
+    assert!(summary.to_string().contains("fragile failed: the window failed: broken on purpose"), "{summary}");
     let log = log.lock().unwrap();
     assert_eq!((log[0].as_str(), log[1].as_str(), log[8].as_str()), ("open sample", "frame 0", "frame 7"));
     assert!(log[9..].iter().all(|line| line == "close 0") && log.len() > 9, "{log:?}");
@@ -130,6 +131,8 @@ fn a_stage_that_panics_is_named_and_the_rest_ends() {
         let [Problem::Panic { stage, message }] = &summary.problems[..] else { panic!("{:?}", summary.problems) };
         assert_eq!(stage, "fragile");
         assert!(message.contains("broken on purpose"), "{message}");
+        assert!(summary.to_string().contains("fragile failed: the fragile stage failed"), "{summary}");
+        assert_eq!(summary.stats.sources[0].state, "ended");
         assert_eq!(summary.exit_code(), ExitCode::Failed);
     }
 }

@@ -2,8 +2,8 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,11 +21,24 @@ use maskwatch::sinks::rtsp::RtspOut;
 
 const SECRET: &str = "0123456789abcdef";
 
+/// The first line of the answer to a player that asks what there is.
+fn describe(address: &str) -> String {
+    let host = address.trim_start_matches("rtsp://").split('/').next().unwrap();
+    let mut stream = TcpStream::connect(host).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
+    write!(stream, "DESCRIBE {address} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\n\r\n").unwrap();
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).expect("an answer in time");
+    line.trim_end().to_owned()
+}
+
 /// A server with one source, whose frames change size in the middle.
 fn serve_while<T>(token: Option<&Token>, watch: impl FnOnce(String, &AtomicBool) -> T) -> T {
     let mut sink = RtspOut::create("127.0.0.1:0".parse().unwrap(), token, ["front door".to_owned()]).unwrap();
     let address = sink.addresses().next().unwrap();
     assert!(address.ends_with("/front%20door"), "{address}");
+    let answer = describe(&address);
+    assert!(answer.contains(" 404 ") || token.is_some() && answer.contains(" 401 "), "no frame has come yet: {answer}");
     let (is_over, is_small) = (AtomicBool::new(false), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let feeder = scope.spawn(|| {
@@ -150,6 +163,9 @@ fn a_run_is_watched_by_http_and_rtsp_and_ends_when_asked() {
     assert_eq!(next(&mut *connect(&stream).unwrap()).dimensions(), (640, 480));
     let stats = get(page, "/stats").json();
     assert!(stats["sources"][0]["latency_ms"]["rtsp-out"]["count"].as_u64() > Some(0), "{stats}");
+    assert!(["live", "ended"].contains(&stats["sources"][0]["state"].as_str().unwrap()), "{stats}");
+    let running = |sink| serde_json::json!({"sink": sink, "state": "running", "reason": null});
+    assert_eq!(stats["sinks"], serde_json::json!([running("serve"), running("rtsp-out")]));
 
     let since = Instant::now();
     let pid = run.0.id().to_string();

@@ -334,3 +334,25 @@ fn several_sources_go_to_a_folder_one_after_another() {
     assert_eq!(decode_sound(&out.join("mask_on_off-2.mp4")).len(), 3);
     assert!(out.join("hopper_no_mask.jpg").exists());
 }
+
+#[test]
+fn log_lines_begin_with_a_time_unless_the_journal_adds_one() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let logged = |journal: Option<(u64, u64)>| {
+        let file = std::fs::File::create(&path).unwrap();
+        let own = file.metadata().unwrap();
+        let (device, inode) = journal.unwrap_or((own.dev(), own.ino()));
+        let mut command = program();
+        command.args(["run", "/nonexistent.mp4"]).env("JOURNAL_STREAM", format!("{device}:{inode}"));
+        assert_eq!(command.stderr(file).status().unwrap().code(), Some(3));
+        std::fs::read_to_string(&path).unwrap()
+    };
+    assert!(logged(None).starts_with("ERROR /nonexistent.mp4"), "{}", logged(None));
+    // The journal is somewhere else.
+    let line = logged(Some((1, 2)));
+    let (time, message) = line.split_once(' ').unwrap();
+    assert!(time.len() == "2026-01-02T03:04:05.678Z".len() && humantime::parse_rfc3339(time).is_ok(), "{line}");
+    assert!(message.starts_with("ERROR /nonexistent.mp4"), "{line}");
+}

@@ -208,6 +208,8 @@ fn metrics_are_what_prometheus_reads() {
     served.stats.watch(0, Arc::clone(&dropped));
     dropped.replaced.store(3, Ordering::Relaxed);
     served.stats.latency(0, "serve", Duration::from_millis(20));
+    ["serve", "save"].into_iter().for_each(|sink| served.stats.sink_opened(sink));
+    served.stats.sink_failed("save", "disk full");
     served.show(0, grey(1));
     served.show(1, grey(1));
     let reply = served.get("/metrics");
@@ -234,6 +236,8 @@ fn metrics_are_what_prometheus_reads() {
         "maskwatch_faces{source=\"door\",label=\"mask\"} 1.0",
         "maskwatch_source_state{source=\"door\",state=\"live\"} 1.0",
         "maskwatch_source_delivering{source=\"door\"} 1.0",
+        "maskwatch_sink_up{sink=\"serve\"} 1.0",
+        "maskwatch_sink_up{sink=\"save\"} 0.0",
         "maskwatch_latency_seconds{source=\"door\",sink=\"serve\",quantile=\"0.95\"} 0.02",
     ] {
         assert!(text.lines().any(|line| line.starts_with(expected)), "{expected} in\n{text}");
@@ -242,20 +246,28 @@ fn metrics_are_what_prometheus_reads() {
 }
 
 #[test]
-fn health_is_that_of_the_sources() {
+fn health_is_that_of_the_sources_and_whoever_asks_learns_no_more() {
     let limits = ServeLimits { stale_after: Duration::from_millis(400), ..ServeLimits::default() };
     let mut served = Served::new(Some(SECRET), limits);
-    let health = |served: &Served| {
-        let reply = served.get("/healthz");
-        (reply.status, reply.json()["delivering"].as_u64().unwrap())
+    let health = |served: &Served, headers: &[&str]| {
+        let reply = ask(served.address(), "GET", "/healthz", headers);
+        (reply.status, reply.text())
     };
-    assert_eq!(health(&served), (503, 0), "no frame has come yet");
+    let is_bad = (503, r#"{"status":"not ok"}"#.to_owned());
+    assert_eq!(health(&served, &[]), is_bad, "no frame has come yet");
     served.show(0, grey(1));
-    assert_eq!(health(&served), (200, 1), "and no token is wanted");
+    assert_eq!(health(&served, &[]), (200, r#"{"status":"ok"}"#.to_owned()), "and no token is wanted");
     std::thread::sleep(Duration::from_millis(450));
-    assert_eq!(health(&served), (503, 0));
-    let text = served.get("/healthz").text();
-    assert!(!text.contains("door"), "names are nobody's business: {text}");
+    assert_eq!(health(&served, &["Authorization: Bearer 0123456789+/abcdeg"]), is_bad);
+
+    ["save", "events"].into_iter().for_each(|sink| served.stats.sink_opened(sink));
+    served.stats.sink_failed("save", "disk full");
+    (0..2).for_each(|source| served.show(source, grey(1)));
+    let (status, text) = health(&served, &[&format!("Authorization: Bearer {SECRET}")]);
+    let told: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((status, &told["status"], &told["delivering"]), (200, &"some outputs have failed".into(), &2.into()));
+    let save = serde_json::json!({"sink": "save", "state": "failed", "reason": "disk full"});
+    assert_eq!((&told["sinks"][0], &told["sinks"][1]["state"]), (&save, &"running".into()));
 }
 
 #[test]

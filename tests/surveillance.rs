@@ -49,6 +49,13 @@ fn an_alarm_is_raised_once_a_person_and_says_why() {
     assert_eq!(alarm["basis"].as_str().unwrap().len(), 16);
     assert_eq!(alarm["history"].as_array().unwrap().last().unwrap()["label"], "no_mask");
 
+    let told: Vec<&str> = run.stderr.lines().filter(|line| line.contains("WARN door: alarm: track ")).collect();
+    assert_eq!(told.len(), 2, "{}", run.stderr);
+    let expected = format!("track {} has been no_mask for ", alarm["track"]);
+    assert!(told[0].contains(&expected), "{}", told[0]);
+    let (_, snapshot) = told[0].split_once("; snapshot ").unwrap();
+    assert!(snapshot.ends_with(".jpg") && std::path::Path::new(snapshot).is_file(), "{snapshot}");
+
     let mut kept: Vec<_> = std::fs::read_dir(&snapshots).unwrap().map(|entry| entry.unwrap().path()).collect();
     kept.sort();
     let of_alarm: Vec<_> = kept.iter().filter(|path| path.to_string_lossy().contains("-door-alarm-track_")).collect();
@@ -66,6 +73,10 @@ fn an_alarm_is_raised_once_a_person_and_says_why() {
     assert_eq!(door["dropped"], serde_json::json!({}), "a recording loses nothing");
     assert!(run.stdout.contains("2 alarms"), "{}", run.stdout);
     assert_eq!(door["state"], "ended");
+    let sinks = figures["sinks"].as_array().unwrap();
+    let names: Vec<&str> = sinks.iter().map(|sink| sink["sink"].as_str().unwrap()).collect();
+    assert!(names.ends_with(&["save", "events", "snapshots", "stats"]), "{names:?}");
+    assert!(sinks.iter().all(|sink| sink["state"] == "running" && sink["reason"].is_null()), "{sinks:?}");
 }
 
 #[test]

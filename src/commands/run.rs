@@ -16,6 +16,7 @@ use crate::exit_code::ExitCode;
 use crate::model::device;
 use crate::model::engine::Engine;
 use crate::model::identity::identity;
+use crate::pipeline::summary::Summary;
 use crate::pipeline::{self, Observer, Problem, RunSettings};
 use crate::progress::Progress;
 use crate::shutdown::Shutdown;
@@ -25,7 +26,7 @@ use crate::sinks::moments::Moments;
 use crate::sinks::rtsp::RtspOut;
 #[cfg(feature = "serve")]
 use crate::sinks::serve::{Serve, ServeLimits, ServeSettings};
-use crate::sinks::stats_file::StatsFile;
+use crate::sinks::stats_file::{self, StatsFile};
 use crate::sinks::{Sink, SinkError};
 use crate::stats::RunStats;
 use crate::threads;
@@ -65,7 +66,12 @@ pub fn run(args: &RunArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     tracing::info!("{} on {}", config.model.display(), device::name(device));
 
     let mut display = Display::new(args.progress, &config.run);
-    let summary = pipeline::run(&config.run, &mut analyser, annotator, sinks, &stats, &mut display, shutdown);
+    let mut summary = pipeline::run(&config.run, &mut analyser, annotator, sinks, &stats, &mut display, shutdown);
+    if let Err(error) = write_last_figures(&config, &summary) {
+        let problem = Problem::from(error);
+        display.problem(&problem);
+        summary.problems.push(problem);
+    }
     drop(display);
     let to_stdout = config.events.as_deref().is_some_and(|path| path == "-");
     if to_stdout {
@@ -126,6 +132,16 @@ fn open_files(config: &RunConfig, stats: &Arc<RunStats>) -> anyhow::Result<Vec<B
         sinks.push(Box::new(StatsFile::create(path.clone(), Arc::clone(stats))?));
     }
     Ok(sinks)
+}
+
+/// What became of the outputs is known only when all have ended. Where figures could not be written, nothing is tried again.
+fn write_last_figures(config: &RunConfig, summary: &Summary) -> Result<(), SinkError> {
+    match &config.stats {
+        Some(path) if summary.stats.failed_sinks().all(|(sink, _)| sink != stats_file::NAME) => {
+            stats_file::write(path, &summary.stats)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Shows progress and problems.

@@ -56,6 +56,8 @@ pub(super) struct Delivery {
     pub(super) name: &'static str,
     wants_frames: bool,
     wants_notices: bool,
+    /// Whether the sink tells the log of alarms that it takes.
+    pub(super) logs_alarms: bool,
     messages: Sender<Message>,
     permits: Sender<()>,
 }
@@ -70,14 +72,15 @@ pub(super) struct Inbox {
 /// A queue to a sink.
 pub(super) fn delivery(sink: &dyn Sink) -> (Delivery, Inbox) {
     let (delivery, inbox) = queue(sink.name());
-    (Delivery { wants_frames: sink.wants_frames(), wants_notices: sink.wants_notices(), ..delivery }, inbox)
+    let (wants_frames, wants_notices, logs_alarms) = (sink.wants_frames(), sink.wants_notices(), sink.logs_alarms());
+    (Delivery { wants_frames, wants_notices, logs_alarms, ..delivery }, inbox)
 }
 
 fn queue(name: &'static str) -> (Delivery, Inbox) {
     let (messages, inbox) = bounded(FRAMES + NOTICES + OTHERS);
     let (permits, used) = bounded(FRAMES);
     (
-        Delivery { name, wants_frames: true, wants_notices: true, messages, permits },
+        Delivery { name, wants_frames: true, wants_notices: true, logs_alarms: false, messages, permits },
         Inbox { messages: inbox, permits: used },
     )
 }
@@ -169,6 +172,8 @@ pub(super) struct Driver {
     open: Vec<usize>,
     times: SinkTimes,
     is_sound: bool,
+    /// Whether it fails for a while.
+    is_failing: bool,
     ticked_at: Instant,
 }
 
@@ -190,6 +195,7 @@ impl Driver {
             open: Vec::new(),
             times,
             is_sound: true,
+            is_failing: false,
             ticked_at: Instant::now(),
         }
     }
@@ -225,10 +231,13 @@ impl Driver {
         self.is_sound
     }
 
-    /// Completes what the sink has begun, unless it has failed.
+    /// Completes what the sink has begun, as far as it can be.
     pub(super) fn finish(mut self) -> SinkTimes {
         for source in std::mem::take(&mut self.open) {
             self.is_sound = self.is_sound && self.accept(|sink| sink.close(source));
+        }
+        if !self.is_sound {
+            self.sink.abandon();
         }
         for written in self.sink.written() {
             self.tell(Report::Written(written));
@@ -266,14 +275,20 @@ impl Driver {
     }
 
     fn accept(&mut self, act: impl FnOnce(&mut dyn Sink) -> Result<(), SinkError>) -> bool {
-        match act(&mut *self.sink) {
-            Ok(()) => true,
+        let (accepted, name) = (act(&mut *self.sink), self.sink.name());
+        let is_over = accepted.as_ref().is_err_and(SinkError::ends_sink);
+        let was_failing = std::mem::replace(&mut self.is_failing, self.sink.is_failing());
+        match accepted {
+            Ok(()) if was_failing && !self.is_failing => self.stats.sink_recovered(name),
+            Ok(()) => {}
             Err(error) => {
-                let goes_on = !error.ends_sink();
+                if is_over || self.is_failing {
+                    self.stats.sink_failed(name, &error);
+                }
                 self.tell(Report::Problem(Problem::from(error)));
-                goes_on
             }
         }
+        !is_over
     }
 
     fn tell(&self, report: Report) {

@@ -128,8 +128,11 @@ impl Findings {
                 if policy == Policy::Recorded {
                     self.stats.waits_for_outputs(source);
                 }
-                if info.policy == Policy::Recorded {
-                    self.stats.phase(source, "playing");
+                // What a camera does is told by its supervisor, however it is played.
+                match (info.policy, policy) {
+                    (Policy::Recorded, Policy::Recorded) => self.stats.playing(source),
+                    (Policy::Recorded, Policy::Live) => self.stats.state(source, &SourceState::Live),
+                    (Policy::Live, _) => {}
                 }
                 self.tell(Report::Opened { source, info: Arc::clone(&info) });
             }
@@ -175,13 +178,18 @@ impl Findings {
     }
 
     fn announce(&mut self, notice: &Arc<Notice>, is_live: bool) {
+        let mut is_logged = false;
         self.each(|delivery, stats, shutdown| {
             let outcome = delivery.notice(notice, is_live, shutdown);
+            is_logged |= delivery.logs_alarms && outcome == Outcome::Taken;
             if outcome == Outcome::Dropped {
                 stats.dropped(notice.source, delivery.name);
             }
             outcome
         });
+        if !is_logged {
+            notice.log_alarm(None);
+        }
     }
 
     fn notice(
@@ -249,13 +257,13 @@ impl Findings {
 
     fn close(&mut self, source: usize, error: Option<CaptureError>) {
         self.end_tracks(source);
-        if self.sources.remove(&source).is_some_and(|open| open.info.policy == Policy::Recorded) {
-            self.stats.phase(source, "ended");
-        }
+        self.sources.remove(&source);
+        self.stats.ended(source, error.as_ref().map(CaptureError::to_string));
         self.each(|delivery, _, _| delivery.send(Message::Close(source)));
         self.tell(Report::Closed { source });
         if let Some(error) = error {
-            self.tell(Report::Problem(Problem::from(error)));
+            let origin = (self.names.len() > 1).then(|| Arc::clone(&self.names[source]));
+            self.tell(Report::Problem(Problem::Capture { origin, error }));
         }
     }
 
@@ -272,7 +280,9 @@ impl Findings {
             }
         });
         for stage in stuck {
-            self.tell(Report::Problem(Problem::GivenUp { stage }));
+            let problem = Problem::GivenUp { stage };
+            self.stats.sink_failed(stage, &problem);
+            self.tell(Report::Problem(problem));
         }
     }
 

@@ -95,8 +95,13 @@ pub trait Observer {
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// A source.
-    #[error(transparent)]
-    Capture(#[from] CaptureError),
+    #[error("{}{error}", origin.as_ref().map(|name| format!("{name}: ")).unwrap_or_default())]
+    Capture {
+        /// Name of the source, where there are several.
+        origin: Option<Arc<str>>,
+        /// What happened.
+        error: CaptureError,
+    },
     /// The inference stage.
     #[error("inference on {origin}, frame {frame}: {error}")]
     Analyse {
@@ -144,7 +149,7 @@ impl Problem {
     /// The exit code that it alone would cause.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Capture(error) => error.fault().into(),
+            Self::Capture { error, .. } => error.fault().into(),
             _ => ExitCode::Failed,
         }
     }
@@ -174,7 +179,7 @@ pub fn run(
 
     std::thread::scope(|scope| {
         let (reports, from_stages) = bounded(REPORTS);
-        let mut threads = Threads::new(scope, reports.clone(), shutdown);
+        let mut threads = Threads::new(scope, reports.clone(), Arc::clone(stats), shutdown);
         let mut feeds = Vec::new();
         let mut sources_of_feeds = Vec::new();
         if !ending.is_empty() {
@@ -202,6 +207,7 @@ pub fn run(
         let mut on_main_thread = None;
         for sink in sinks {
             let (delivery, inbox) = delivery(&*sink);
+            stats.sink_opened(sink.name());
             let name = sink.name().to_owned();
             let driver = Driver::new(sink, inbox, reports.clone(), Arc::clone(stats), shutdown.clone());
             deliveries.push(delivery);

@@ -24,7 +24,7 @@ pub struct Summary {
     pub times: StageTimes,
     /// From start to end.
     pub elapsed: Duration,
-    /// Files that were completed.
+    /// Files that hold something.
     pub written: Vec<Written>,
     /// Whether a signal ended the run before its sources did.
     pub interrupted: bool,
@@ -94,9 +94,11 @@ impl Summary {
         self.stats.frames()
     }
 
-    /// What the process should tell its caller: failures weigh more than bad inputs, and these more than an interruption.
+    /// What the process should tell its caller: failures weigh more than an interruption, and this more than bad sources.
     pub fn exit_code(&self) -> ExitCode {
-        let codes: Vec<ExitCode> = self.problems.iter().map(Problem::exit_code).collect();
+        // A camera that was given up is no reason to call the end that was asked for another; an output that has lost something is.
+        let counts = |problem: &&Problem| !(self.interrupted && matches!(problem, Problem::Capture { .. }));
+        let codes: Vec<ExitCode> = self.problems.iter().filter(counts).map(Problem::exit_code).collect();
         [ExitCode::Failed, ExitCode::Usage, ExitCode::Input]
             .into_iter()
             .find(|code| codes.contains(code))
@@ -162,6 +164,9 @@ impl fmt::Display for Summary {
         for Written { path, what } in &self.written {
             writeln!(f, "  wrote {} ({what})", path.display())?;
         }
+        for (sink, reason) in self.stats.failed_sinks() {
+            writeln!(f, "  {sink} failed: {reason}")?;
+        }
         Ok(())
     }
 }
@@ -176,13 +181,22 @@ mod tests {
     use crate::capture::CaptureError;
 
     #[test]
-    fn failures_weigh_more_than_bad_inputs() {
-        let input = || Problem::from(CaptureError::NotFound { path: "x".into() });
+    fn failures_weigh_more_than_an_interruption_and_this_more_than_bad_inputs() {
+        let input = || Problem::Capture { origin: None, error: CaptureError::NotFound { path: "x".into() } };
         let failed = || Problem::Panic { stage: "inference".into(), message: "x".into() };
         let code = |problems, interrupted| Summary { problems, interrupted, ..Summary::default() }.exit_code();
         assert_eq!(code(vec![], false), ExitCode::Done);
         assert_eq!(code(vec![], true), ExitCode::Interrupted);
-        assert_eq!(code(vec![input()], true), ExitCode::Input);
+        assert_eq!(code(vec![input()], false), ExitCode::Input);
+        assert_eq!(code(vec![input()], true), ExitCode::Interrupted);
         assert_eq!(code(vec![input(), failed()], false), ExitCode::Failed);
+        assert_eq!(code(vec![input(), failed()], true), ExitCode::Failed);
+    }
+
+    #[test]
+    fn a_source_that_failed_is_named_among_others() {
+        let told = |origin| Problem::Capture { origin, error: CaptureError::NotFound { path: "x".into() } }.to_string();
+        assert_eq!(told(None), "x does not exist: check the path");
+        assert_eq!(told(Some("door".into())), "door: x does not exist: check the path");
     }
 }

@@ -5,6 +5,7 @@
 //! process.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use super::report::{Ending, Report};
 use super::summary::Summary;
 use super::{Observer, Problem, panic_message};
 use crate::shutdown::Shutdown;
+use crate::stats::RunStats;
 
 /// How often the thread that waits for reports looks at the clock.
 const TICK: Duration = Duration::from_millis(100);
@@ -26,6 +28,7 @@ const MOMENT: Duration = Duration::from_millis(10);
 pub(super) struct Threads<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     reports: Sender<Report>,
+    stats: Arc<RunStats>,
     shutdown: &'scope Shutdown,
     /// Names of those under way, by number; none once they have ended.
     names: Vec<Option<String>>,
@@ -33,8 +36,13 @@ pub(super) struct Threads<'scope, 'env> {
 }
 
 impl<'scope, 'env> Threads<'scope, 'env> {
-    pub(super) fn new(scope: &'scope Scope<'scope, 'env>, reports: Sender<Report>, shutdown: &'scope Shutdown) -> Self {
-        Self { scope, reports, shutdown, names: Vec::new(), problems: Vec::new() }
+    pub(super) fn new(
+        scope: &'scope Scope<'scope, 'env>,
+        reports: Sender<Report>,
+        stats: Arc<RunStats>,
+        shutdown: &'scope Shutdown,
+    ) -> Self {
+        Self { scope, reports, stats, shutdown, names: Vec::new(), problems: Vec::new() }
     }
 
     /// Starts a stage that the run waits for whatever happens.
@@ -81,8 +89,7 @@ impl<'scope, 'env> Threads<'scope, 'env> {
     ) -> Summary {
         let mut summary = Summary::default();
         for problem in std::mem::take(&mut self.problems) {
-            observer.problem(&problem);
-            summary.problems.push(problem);
+            self.tell(problem, &mut summary, observer);
         }
         let mut driver = on_main_thread;
         let mut signalled_at = None;
@@ -102,12 +109,19 @@ impl<'scope, 'env> Threads<'scope, 'env> {
                 break;
             }
         }
-        for stage in self.names.into_iter().flatten() {
-            let problem = Problem::Stuck { stage };
-            observer.problem(&problem);
-            summary.problems.push(problem);
+        for stage in std::mem::take(&mut self.names).into_iter().flatten() {
+            self.tell(Problem::Stuck { stage }, &mut summary, observer);
         }
         summary
+    }
+
+    /// Tells of a problem, once. A sink that it ended, which could not say so itself, is known to have failed.
+    fn tell(&self, problem: Problem, summary: &mut Summary, observer: &mut dyn Observer) {
+        if let Problem::Panic { stage, .. } | Problem::Stuck { stage } | Problem::Thread { stage, .. } = &problem {
+            self.stats.sink_failed(stage, &problem);
+        }
+        observer.problem(&problem);
+        summary.problems.push(problem);
     }
 
     /// Serves the sink of this thread for a moment; gives it back unless it has ended.
@@ -121,8 +135,7 @@ impl<'scope, 'env> Threads<'scope, 'env> {
             Err(panic) => {
                 self.shutdown.request();
                 let problem = Problem::Panic { stage: stage.to_owned(), message: panic_message(&*panic) };
-                observer.problem(&problem);
-                summary.problems.push(problem);
+                self.tell(problem, summary, observer);
             }
         }
         None
@@ -173,8 +186,7 @@ impl<'scope, 'env> Threads<'scope, 'env> {
             }
         };
         if let Some(problem) = problem {
-            observer.problem(&problem);
-            summary.problems.push(problem);
+            self.tell(problem, summary, observer);
         }
     }
 }

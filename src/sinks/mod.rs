@@ -43,7 +43,7 @@ pub enum SaveTarget {
     Folder(PathBuf),
 }
 
-/// A file or folder that a sink has completed.
+/// A file or folder into which a sink has written something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
     /// Where it is.
@@ -149,6 +149,11 @@ pub trait Sink: Send {
         false
     }
 
+    /// Whether it tells the log of the alarms that it takes, with what it has kept of them.
+    fn logs_alarms(&self) -> bool {
+        false
+    }
+
     /// A source begins, or begins anew.
     ///
     /// # Errors
@@ -189,7 +194,16 @@ pub trait Sink: Send {
         Ok(())
     }
 
-    /// What was completed so far.
+    /// It has failed for good: what it had begun is completed as far as it can be. Nothing is asked of it after that but
+    /// [`Sink::written`].
+    fn abandon(&mut self) {}
+
+    /// Whether it goes on after an error, but does not do its work until that is mended.
+    fn is_failing(&self) -> bool {
+        false
+    }
+
+    /// What was written so far.
     fn written(&self) -> Vec<Written>;
 
     /// Whether the user has asked it to end the run.

@@ -36,7 +36,8 @@ impl Moments {
         Ok(Self { folder: folder.to_owned(), store, taken: 0 })
     }
 
-    fn take(&mut self, notice: &Notice, finding: &Finding) -> std::io::Result<()> {
+    /// Gives the annotated frame, unless the store could write as little as before.
+    fn take(&mut self, notice: &Notice, finding: &Finding) -> std::io::Result<Option<PathBuf>> {
         let mut frame = Vec::new();
         let annotated = finding.annotated();
         annotated
@@ -51,10 +52,15 @@ impl Moments {
             files: &[("jpg", &frame), ("heat.png", &heat), ("json", &why)],
         };
         match self.store.save(&snapshot, SystemTime::now())? {
-            Saved::Written(_) => self.taken += 1,
-            Saved::StillFailing(lost) => tracing::debug!("{lost} snapshots lost"),
+            Saved::Written(files) => {
+                self.taken += 1;
+                Ok(files.into_iter().next())
+            }
+            Saved::StillFailing(lost) => {
+                tracing::debug!("{lost} snapshots lost");
+                Ok(None)
+            }
         }
-        Ok(())
     }
 }
 
@@ -86,6 +92,10 @@ impl Sink for Moments {
         true
     }
 
+    fn logs_alarms(&self) -> bool {
+        true
+    }
+
     fn open(&mut self, _: SourceContext) -> Result<(), SinkError> {
         Ok(())
     }
@@ -95,12 +105,14 @@ impl Sink for Moments {
     }
 
     fn notice(&mut self, notice: &Notice) -> Result<(), SinkError> {
-        match &notice.finding {
-            Some(finding) if matters(&notice.happening) => {
-                self.take(notice, finding).map_err(|reason| SinkError::Snapshot { folder: self.folder.clone(), reason })
-            }
-            _ => Ok(()),
-        }
+        let Some(finding) = notice.finding.as_ref().filter(|_| matters(&notice.happening)) else { return Ok(()) };
+        let taken = self.take(notice, finding);
+        notice.log_alarm(taken.as_ref().ok().and_then(Option::as_deref));
+        taken.map(drop).map_err(|reason| SinkError::Snapshot { folder: self.folder.clone(), reason })
+    }
+
+    fn is_failing(&self) -> bool {
+        self.store.is_failing()
     }
 
     fn close(&mut self, _: usize) -> Result<(), SinkError> {

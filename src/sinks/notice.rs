@@ -1,5 +1,6 @@
 //! What happens to sources and tracks, once each, apart from the frames: the lines that a person wants to read.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -97,6 +98,14 @@ impl Notice {
             model: is_alarm.then_some(&self.origin.model),
             basis: basis.filter(|_| is_alarm).map(|basis| basis.id.to_string()),
         }
+    }
+
+    /// Tells the log, if it is an alarm, with the picture that was kept of it.
+    pub fn log_alarm(&self, snapshot: Option<&Path>) {
+        let Happening::Alarm(alarm) = &self.happening else { return };
+        let (label, lasted) = (alarm.label.name(&self.origin.classes), alarm.lasted.as_secs_f64());
+        let snapshot = snapshot.map(|path| format!("; snapshot {}", path.display())).unwrap_or_default();
+        tracing::warn!("{}: alarm: track {} has been {label} for {lasted:.1} s{snapshot}", self.name, alarm.track);
     }
 
     /// What it is and whom it concerns, for the name of a file.

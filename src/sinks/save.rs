@@ -68,12 +68,15 @@ impl Save {
         Segments::new(folder, stem, self.segment_length)
     }
 
-    /// Notes what a segment became. Where one cannot be completed, the next begins afresh.
-    fn note(&mut self, completed: Result<Option<Written>, VideoError>) -> Result<(), SinkError> {
-        self.written.extend(completed?);
+    /// Keeps the list of files short.
+    fn forget_oldest(&mut self) {
         let excess = self.written.len().saturating_sub(MOST_LISTED);
         self.written.drain(..excess);
-        Ok(())
+    }
+
+    /// Completes the video of a recorded source, if there is one.
+    fn end_video(&mut self, source: usize) -> Result<(), VideoError> {
+        self.videos.remove(&source).map_or(Ok(()), |(path, video)| complete(path, video, &mut self.written))
     }
 
     /// The file of a source.
@@ -158,12 +161,14 @@ impl Sink for Save {
 
     fn write(&mut self, finding: &Arc<Finding>) -> Result<(), SinkError> {
         if let Some(segments) = self.live.get_mut(&finding.source) {
-            segments.write(finding, &mut self.written)?;
-            return self.note(Ok(None));
+            let appended = segments.write(finding, &mut self.written);
+            self.forget_oldest();
+            return Ok(appended?);
         }
         if let Some((_, video)) = self.videos.get_mut(&finding.source) {
             if let Err(error) = video.write(finding.annotated().clone(), finding.frame.pts) {
-                self.videos.remove(&finding.source);
+                // It says less than the error that made it necessary.
+                let _ = self.end_video(finding.source);
                 return Err(error.into());
             }
         } else if let SourceSpec::Image(path) = &self.sources[finding.source] {
@@ -174,20 +179,27 @@ impl Sink for Save {
     }
 
     fn close(&mut self, source: usize) -> Result<(), SinkError> {
-        if let Some((path, video)) = self.videos.remove(&source) {
-            let summary = video.finish()?;
-            self.written.push(Written { path, what: describe(&summary) });
-        }
-        if let Some(mut segments) = self.live.remove(&source) {
-            let completed = segments.finish();
-            self.note(completed)?;
-        }
-        Ok(())
+        self.end_video(source)?;
+        let Some(mut segments) = self.live.remove(&source) else { return Ok(()) };
+        let completed = segments.finish(&mut self.written);
+        self.forget_oldest();
+        Ok(completed?)
     }
 
     fn tick(&mut self) -> Result<(), SinkError> {
-        let completed: Vec<_> = self.live.values_mut().map(Segments::finish_if_over).collect();
-        completed.into_iter().try_for_each(|completed| self.note(completed))
+        let completed = self.live.values_mut().try_for_each(|segments| segments.finish_if_over(&mut self.written));
+        self.forget_oldest();
+        Ok(completed?)
+    }
+
+    fn abandon(&mut self) {
+        // Told already, by the error that ended all of them.
+        for (path, video) in std::mem::take(&mut self.videos).into_values() {
+            let _ = complete(path, video, &mut self.written);
+        }
+        for mut segments in std::mem::take(&mut self.live).into_values() {
+            let _ = segments.finish(&mut self.written);
+        }
     }
 
     fn written(&self) -> Vec<Written> {
@@ -197,6 +209,20 @@ impl Sink for Save {
         });
         self.written.iter().cloned().chain(pictures).collect()
     }
+}
+
+/// Completes a video, and notes its file if it holds something, be it complete or broken off.
+fn complete(path: PathBuf, video: VideoWriter, written: &mut Vec<Written>) -> Result<(), VideoError> {
+    let finished = video.finish();
+    let what = match &finished {
+        Ok(summary) => Some(describe(summary)),
+        Err(_) => std::fs::metadata(&path)
+            .ok()
+            .filter(|metadata| metadata.is_file() && metadata.len() > 0)
+            .map(|metadata| format!("broken off, {}", indicatif::DecimalBytes(metadata.len()))),
+    };
+    written.extend(what.map(|what| Written { path, what }));
+    finished.map(drop)
 }
 
 fn describe(summary: &VideoSummary) -> String {

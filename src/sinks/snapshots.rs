@@ -124,6 +124,11 @@ impl SnapshotStore {
         }
     }
 
+    /// Whether the last snapshot could not be written.
+    pub fn is_failing(&self) -> bool {
+        self.lost > 0
+    }
+
     /// Removes what exceeds the limits at the time `now`; returns how many snapshots went.
     ///
     /// # Errors

@@ -1,13 +1,15 @@
 //! The figures of a run in a file that is replaced every few seconds, for whoever watches from outside.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Finding, Sink, SinkError, SourceContext, Written};
 use crate::files;
-use crate::stats::RunStats;
+use crate::stats::{RunSnapshot, RunStats};
 
+/// What the sink is called.
+pub const NAME: &str = "stats";
 /// How often the file is replaced.
 const INTERVAL: Duration = Duration::from_secs(2);
 
@@ -33,16 +35,24 @@ impl StatsFile {
 
     fn replace(&mut self) -> Result<(), SinkError> {
         self.written_at = Instant::now();
-        let mut text =
-            serde_json::to_vec_pretty(&self.stats.snapshot()).expect("names and finite numbers have a JSON form");
-        text.push(b'\n');
-        files::replace(&self.path, &text).map_err(|reason| SinkError::file(&self.path, reason))
+        write(&self.path, &self.stats.snapshot())
     }
+}
+
+/// Writes figures in place of those that are there: also the last ones, which are known only when all sinks have ended.
+///
+/// # Errors
+///
+/// When the file cannot be written.
+pub fn write(path: &Path, figures: &RunSnapshot) -> Result<(), SinkError> {
+    let mut text = serde_json::to_vec_pretty(figures).expect("names and finite numbers have a JSON form");
+    text.push(b'\n');
+    files::replace(path, &text).map_err(|reason| SinkError::file(path, reason))
 }
 
 impl Sink for StatsFile {
     fn name(&self) -> &'static str {
-        "stats"
+        NAME
     }
 
     fn wants_frames(&self) -> bool {
@@ -58,7 +68,7 @@ impl Sink for StatsFile {
     }
 
     fn close(&mut self, _: usize) -> Result<(), SinkError> {
-        self.replace()
+        Ok(())
     }
 
     fn tick(&mut self) -> Result<(), SinkError> {

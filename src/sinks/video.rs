@@ -22,6 +22,7 @@
 mod audio;
 mod error;
 mod fragment;
+mod left;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ pub use audio::AudioOutcome;
 use audio::AudioReader;
 pub use error::VideoError;
 use fragment::FirstTicks;
+pub use left::Left;
 pub use settings::{Preset, VideoSettings};
 
 /// The elements we need, with the Debian package that has each.
@@ -99,7 +101,8 @@ pub struct VideoWriter {
     frame_duration: Duration,
     last_keyframe: Option<Duration>,
     given_up: bool,
-    finished: bool,
+    /// Whether the file is as it is to stay.
+    is_settled: bool,
 }
 
 /// Audio on its way from one file to the other.
@@ -168,7 +171,7 @@ impl VideoWriter {
         };
         let first_ticks = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
         fragment::correct(&element(&pipeline, "mux")?, Arc::clone(&first_ticks));
-        let writer = Self {
+        let mut writer = Self {
             settings: settings.clone(),
             bus: pipeline.bus().ok_or_else(|| VideoError::encoder("the pipeline has no bus"))?,
             pipeline,
@@ -182,7 +185,7 @@ impl VideoWriter {
             frame_duration: LONE_FRAME_DURATION,
             last_keyframe: None,
             given_up: false,
-            finished: false,
+            is_settled: false,
         };
         match writer.pipeline.set_state(gst::State::Playing) {
             Ok(_) => Ok(writer),
@@ -221,7 +224,7 @@ impl VideoWriter {
         result
     }
 
-    fn wait_for_room(&self) -> Result<(), VideoError> {
+    fn wait_for_room(&mut self) -> Result<(), VideoError> {
         let since = Instant::now();
         // The source could block by itself, but then for ever if the pipeline dies meanwhile.
         while self.video.property::<u64>("current-level-buffers") >= QUEUED_FRAMES {
@@ -293,9 +296,9 @@ impl VideoWriter {
         match self.bus.timed_pop_filtered(STALL_TIMEOUT, &awaited) {
             None => return Err(VideoError::Stalled),
             Some(message) if message.type_() == gst::MessageType::Error => {
-                return Err(VideoError::from_message(&message, &self.settings.path));
+                return Err(self.broken_off(&message));
             }
-            Some(_) => self.finished = true,
+            Some(_) => self.is_settled = true,
         }
         let VideoSettings { path, width, height, .. } = &self.settings;
         Ok(VideoSummary {
@@ -307,9 +310,18 @@ impl VideoWriter {
         })
     }
 
-    fn error_on_bus(&self, wait: gst::ClockTime) -> Option<VideoError> {
+    fn error_on_bus(&mut self, wait: gst::ClockTime) -> Option<VideoError> {
         let message = self.bus.timed_pop_filtered(wait, &[gst::MessageType::Error])?;
-        Some(VideoError::from_message(&message, &self.settings.path))
+        Some(self.broken_off(&message))
+    }
+
+    /// Tidies up after an error, so that it can tell what is left.
+    fn broken_off(&mut self, message: &gst::Message) -> VideoError {
+        // Or the muxer might still write. Going to NULL does not fail.
+        let _ = self.pipeline.set_state(gst::State::Null);
+        self.is_settled = true;
+        let path = &self.settings.path;
+        VideoError::from_message(message, path, Left::tidy(path))
     }
 }
 
@@ -317,24 +329,10 @@ impl Drop for VideoWriter {
     fn drop(&mut self) {
         // A pipeline must not be disposed of while it runs. Going to NULL does not fail.
         let _ = self.pipeline.set_state(gst::State::Null);
-        if !self.finished {
+        if !self.is_settled {
             let path = &self.settings.path;
-            // A pipe or a device is not ours to tidy up.
-            if !path.is_file() {
-                return;
-            }
-            let file = OpenOptions::new().read(true).write(true).open(path);
-            let removed = match file.and_then(|mut file| fragment::cut_torn_tail(&mut file)) {
-                Ok(true) => return,
-                Ok(false) => std::fs::remove_file(path),
-                Err(error) => Err(error),
-            };
-            match removed {
-                Ok(()) => {
-                    tracing::warn!("no complete second of {} could be written, so it was removed", path.display())
-                }
-                Err(error) => tracing::warn!("{} may end in half a picture: {error}", path.display()),
-            }
+            let left = Left::tidy(path);
+            tracing::debug!("{} was broken off; {left}", path.display());
         }
     }
 }

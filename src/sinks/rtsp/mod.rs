@@ -2,7 +2,8 @@
 //!
 //! GStreamer's RTSP server speaks the protocol; [`mount`] is one stream. A thread drives the server, and the sink hands
 //! frames to streams that somebody watches, drawing none otherwise. A player that is too slow loses packets, and nothing
-//! waits for it.
+//! waits for it. A source has no stream before its first frame: players are told at once that there is none (404), where the server
+//! would let them wait for a picture.
 
 mod error;
 mod mount;
@@ -18,7 +19,7 @@ use gstreamer_rtsp_server::gst_rtsp::RTSPAuthMethod;
 use gstreamer_rtsp_server::prelude::*;
 use gstreamer_rtsp_server::{
     RTSP_PERM_MEDIA_FACTORY_ACCESS, RTSP_PERM_MEDIA_FACTORY_CONSTRUCT, RTSP_TOKEN_MEDIA_FACTORY_ROLE, RTSPAuth,
-    RTSPClient, RTSPFilterResult, RTSPServer, RTSPToken, gio, glib,
+    RTSPClient, RTSPFilterResult, RTSPMediaFactory, RTSPMountPoints, RTSPServer, RTSPToken, gio, glib,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -46,12 +47,20 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 
 /// Serves what is found by RTSP, until it is dropped.
 pub struct RtspOut {
-    mounts: Vec<Arc<Mount>>,
-    paths: Vec<String>,
+    streams: Vec<Stream>,
+    points: RTSPMountPoints,
     address: SocketAddr,
     server: RTSPServer,
     main_loop: glib::MainLoop,
     thread: Option<JoinHandle<()>>,
+}
+
+/// One source.
+struct Stream {
+    path: String,
+    mount: Arc<Mount>,
+    /// Makes what players get; taken by the server with the first frame.
+    factory: Option<RTSPMediaFactory>,
 }
 
 impl RtspOut {
@@ -79,22 +88,9 @@ impl RtspOut {
         if let Some(token) = token {
             server.set_auth(Some(&authority(token)));
         }
-        let paths: Vec<String> = names.into_iter().map(|name| path(&name)).collect();
-        let mounts: Vec<_> = paths.iter().map(|_| Arc::<Mount>::default()).collect();
+        let streams = names.into_iter().map(|name| Stream::new(&name, token.is_some())).collect();
         let points =
             server.mount_points().ok_or_else(|| failed("GStreamer's server has no mount points".to_owned()))?;
-        for (path, mount) in paths.iter().zip(&mounts) {
-            let factory = mount.factory();
-            if token.is_some() {
-                factory.add_role_from_structure(
-                    &gst::Structure::builder(USER)
-                        .field(RTSP_PERM_MEDIA_FACTORY_ACCESS, true)
-                        .field(RTSP_PERM_MEDIA_FACTORY_CONSTRUCT, true)
-                        .build(),
-                );
-            }
-            points.add_factory(path, factory);
-        }
         limit_clients(&server);
 
         // In place of `attach`, which does not tell what went wrong.
@@ -111,12 +107,17 @@ impl RtspOut {
             listening.destroy();
         })?;
         let address = SocketAddr::new(address.ip(), port);
-        Ok(Self { mounts, paths, address, server, main_loop, thread: Some(thread) })
+        Ok(Self { streams, points, address, server, main_loop, thread: Some(thread) })
     }
 
     /// Where the streams are, in the order of the sources.
     pub fn addresses(&self) -> impl Iterator<Item = String> {
-        self.paths.iter().map(|path| format!("rtsp://{}{path}", self.address))
+        self.streams.iter().map(|stream| format!("rtsp://{}{}", self.address, stream.path))
+    }
+
+    /// Sends the newest frames again to who has got none for a while.
+    fn repeat(&self) {
+        self.streams.iter().for_each(|stream| stream.mount.repeat());
     }
 
     fn check(&self) -> Result<(), SinkError> {
@@ -124,6 +125,22 @@ impl RtspOut {
             Some(thread) if !thread.is_finished() => Ok(()),
             _ => Err(RtspError::Stopped.into()),
         }
+    }
+}
+
+impl Stream {
+    fn new(name: &str, wants_token: bool) -> Self {
+        let mount = Arc::<Mount>::default();
+        let factory = mount.factory();
+        if wants_token {
+            factory.add_role_from_structure(
+                &gst::Structure::builder(USER)
+                    .field(RTSP_PERM_MEDIA_FACTORY_ACCESS, true)
+                    .field(RTSP_PERM_MEDIA_FACTORY_CONSTRUCT, true)
+                    .build(),
+            );
+        }
+        Self { path: path(name), mount, factory: Some(factory) }
     }
 }
 
@@ -179,11 +196,14 @@ impl Sink for RtspOut {
 
     fn write(&mut self, finding: &Arc<Finding>) -> Result<(), SinkError> {
         self.check()?;
-        if let Some(mount) = self.mounts.get(finding.source) {
-            mount.show(finding);
+        if let Some(stream) = self.streams.get_mut(finding.source) {
+            stream.mount.show(finding);
+            if let Some(factory) = stream.factory.take() {
+                self.points.add_factory(&stream.path, factory);
+            }
         }
         // Other sources may stand still meanwhile.
-        self.mounts.iter().for_each(|mount| mount.repeat());
+        self.repeat();
         Ok(())
     }
 
@@ -193,7 +213,7 @@ impl Sink for RtspOut {
     }
 
     fn tick(&mut self) -> Result<(), SinkError> {
-        self.mounts.iter().for_each(|mount| mount.repeat());
+        self.repeat();
         self.check()
     }
 

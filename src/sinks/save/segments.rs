@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::describe;
+use super::complete;
 use crate::sinks::video::{VideoError, VideoSettings, VideoWriter};
 use crate::sinks::{Finding, Written};
 
@@ -37,7 +37,7 @@ impl Segments {
     }
 
     /// Appends a frame, to a new segment where the current one is long enough, has frames of another size, or lies later on
-    /// the source's clock. What that completes is added to `written`.
+    /// the source's clock. What that completes or breaks off is added to `written`.
     pub(super) fn write(&mut self, finding: &Arc<Finding>, written: &mut Vec<Written>) -> Result<(), VideoError> {
         let (picture, pts) = (finding.annotated(), finding.frame.pts);
         let size = picture.dimensions();
@@ -45,7 +45,7 @@ impl Segments {
             segment.size != size || pts <= segment.last_pts || pts - segment.first_pts >= self.length
         });
         if is_due {
-            written.extend(self.finish()?);
+            self.finish(written)?;
         }
         let segment = match &mut self.current {
             Some(segment) => segment,
@@ -58,25 +58,25 @@ impl Segments {
         };
         segment.last_pts = pts;
         if let Err(error) = segment.writer.write(picture.clone(), pts - segment.first_pts) {
-            self.current = None;
+            // It says less than the error that made it necessary.
+            let _ = self.finish(written);
             return Err(error);
         }
         Ok(())
     }
 
     /// Completes the current segment if its time is over, whether or not frames come.
-    pub(super) fn finish_if_over(&mut self) -> Result<Option<Written>, VideoError> {
+    pub(super) fn finish_if_over(&mut self, written: &mut Vec<Written>) -> Result<(), VideoError> {
         match &self.current {
-            Some(segment) if segment.begun.elapsed() >= self.length => self.finish(),
-            _ => Ok(None),
+            Some(segment) if segment.begun.elapsed() >= self.length => self.finish(written),
+            _ => Ok(()),
         }
     }
 
-    /// Completes the current segment.
-    pub(super) fn finish(&mut self) -> Result<Option<Written>, VideoError> {
-        let Some(Segment { path, writer, .. }) = self.current.take() else { return Ok(None) };
-        let what = describe(&writer.finish()?);
-        Ok(Some(Written { path, what }))
+    /// Completes the current segment, and adds it to `written` if it holds something.
+    pub(super) fn finish(&mut self, written: &mut Vec<Written>) -> Result<(), VideoError> {
+        let Some(Segment { path, writer, .. }) = self.current.take() else { return Ok(()) };
+        complete(path, writer, written)
     }
 
     /// A name that says when the segment begins, and that no file has.

@@ -73,3 +73,15 @@ fn a_segment_ends_in_time_even_if_no_frame_comes() {
     save.close(0).unwrap();
     assert_eq!(save.written().len(), 1, "and no other begins");
 }
+
+#[test]
+fn what_is_under_way_is_completed_and_told_when_a_disk_is_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut save = save(SaveTarget::Folder(folder.path().to_owned()), Duration::from_secs(600));
+    save.open(SourceContext { source: 0, info: &live_source(SIZE) }).unwrap();
+    write(&mut save, SIZE, (0..50).map(|frame| frame * 100));
+    save.abandon();
+    let written = save.written();
+    assert_eq!(written.len(), 1);
+    assert!(written[0].path.is_file() && written[0].what.starts_with("50 frames, 5.0 s"), "{written:?}");
+}

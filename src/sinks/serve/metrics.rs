@@ -19,7 +19,7 @@ use super::hub::Hub;
 use super::process::ProcessFigures;
 use super::routes::refusal;
 use super::status::delivering;
-use crate::stats::{RunSnapshot, SourceSnapshot};
+use crate::stats::{RunSnapshot, SinkState, SourceSnapshot};
 
 const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const NO_EXEMPLAR: Option<&Exemplar<NoLabelSet, f64>> = None;
@@ -48,7 +48,7 @@ impl Collector for Figures {
 }
 
 fn of_the_run(hub: &Hub, families: &mut Families) -> fmt::Result {
-    let RunSnapshot { elapsed_s, sources } = hub.stats.snapshot();
+    let RunSnapshot { elapsed_s, sources, sinks } = hub.stats.snapshot();
     let each = || sources.iter().map(|source| (labels([("source", &source.source)]), source));
     families.counters("maskwatch_frames", "Frames analysed", each().map(|(labels, source)| (labels, source.frames)))?;
     families.counters(
@@ -94,6 +94,13 @@ fn of_the_run(hub: &Hub, families: &mut Families) -> fmt::Result {
         "maskwatch_latency_seconds",
         "From the capture of a frame to the end of its writing, by sink, over the whole run",
         sources.iter().flat_map(latencies),
+    )?;
+    families.gauges(
+        "maskwatch_sink_up",
+        "Whether an output does its work",
+        sinks.iter().map(|sink| {
+            (labels([("sink", &sink.sink.to_owned())]), f64::from(u8::from(sink.state == SinkState::Running)))
+        }),
     )?;
     families.gauges("maskwatch_uptime_seconds", "Since the run began", [(Vec::new(), elapsed_s)])
 }

@@ -47,7 +47,7 @@ async fn page() -> impl IntoResponse {
 /// Lets requests in or not, and tells browsers to keep what they get to themselves.
 async fn admit(State(hub): State<Arc<Hub>>, request: Request, next: Next) -> Response {
     let verdict = match request.uri().path() {
-        // Says nothing about what is seen, and is asked by programs that know no token.
+        // Asked by programs that know no token, which it tells no more than whether all is well.
         HEALTH => Verdict::Admitted,
         _ => hub.gate.judge(request.uri(), request.headers()),
     };

@@ -4,21 +4,30 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, Uri};
 use serde::Serialize;
 
+use super::gate::Verdict;
 use super::hub::Hub;
 use super::watched::Watched;
 use crate::sinks::events::{millis, rounded};
-use crate::stats::SourceSnapshot;
+use crate::stats::{SinkSnapshot, SourceSnapshot};
 
-/// Body of `/healthz`. Without names: it is served to whoever asks.
+/// Body of `/healthz`.
 #[derive(Debug, Serialize)]
 pub(super) struct Health {
     status: &'static str,
+    /// For those who are let in: anybody may ask how it is, since probes know no secrets.
+    #[serde(flatten)]
+    details: Option<HealthDetails>,
+}
+
+#[derive(Debug, Serialize)]
+struct HealthDetails {
     sources: usize,
     /// Sources that have delivered a frame lately.
     delivering: usize,
+    sinks: Vec<SinkSnapshot>,
 }
 
 /// Body of `/stats`: what `--stats` writes, and what only the server knows.
@@ -26,6 +35,7 @@ pub(super) struct Health {
 pub(super) struct Stats {
     elapsed_s: f64,
     sources: Vec<SourceStatus>,
+    sinks: Vec<SinkSnapshot>,
     /// Streams of pictures and events under way.
     viewers: usize,
     events_lost: u64,
@@ -54,14 +64,22 @@ struct Now {
 }
 
 /// `/healthz`: 200 if a source has delivered a frame lately, otherwise 503.
-pub(super) async fn health(State(hub): State<Arc<Hub>>) -> (StatusCode, Json<Health>) {
+pub(super) async fn health(State(hub): State<Arc<Hub>>, uri: Uri, headers: HeaderMap) -> (StatusCode, Json<Health>) {
     let delivering = delivering(&hub).filter(|delivers| *delivers).count();
-    let (code, status) = match delivering {
-        0 => (StatusCode::SERVICE_UNAVAILABLE, "no source delivers"),
-        some if some < hub.sources.len() => (StatusCode::OK, "some sources do not deliver"),
-        _ => (StatusCode::OK, "ok"),
+    let code = if delivering > 0 { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    if !matches!(hub.gate.judge(&uri, &headers), Verdict::Admitted | Verdict::AdmittedByAddress) {
+        let status = if code == StatusCode::OK { "ok" } else { "not ok" };
+        return (code, Json(Health { status, details: None }));
+    }
+    let snapshot = hub.stats.snapshot();
+    let status = match delivering {
+        0 => "no source delivers",
+        some if some < hub.sources.len() => "some sources do not deliver",
+        _ if snapshot.failed_sinks().next().is_some() => "some outputs have failed",
+        _ => "ok",
     };
-    (code, Json(Health { status, sources: hub.sources.len(), delivering }))
+    let details = HealthDetails { sources: hub.sources.len(), delivering, sinks: snapshot.sinks };
+    (code, Json(Health { status, details: Some(details) }))
 }
 
 /// `/stats`
@@ -77,6 +95,7 @@ pub(super) async fn stats(State(hub): State<Arc<Hub>>) -> Json<Stats> {
     Json(Stats {
         elapsed_s: snapshot.elapsed_s,
         sources: sources.collect(),
+        sinks: snapshot.sinks,
         viewers: hub.seats_taken(),
         events_lost: hub.events_lost(),
     })

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use gstreamer as gst;
 
+use super::left::Left;
+
 /// Why a video could not be written. After all but `FrameSize` and `Timestamp`, the writer is of no
 /// more use.
 #[derive(Debug, thiserror::Error)]
@@ -18,12 +20,12 @@ pub enum VideoError {
     #[error("GStreamer element `{name}` is missing; install the package {debian_package}")]
     MissingElement { name: &'static str, debian_package: &'static str },
     /// The disk is full; what was written before stays playable.
-    #[error("disk full while writing video {}: no further frames are saved, the run goes on; free some space; complete seconds in it play", path.display())]
-    DiskFull { path: PathBuf },
+    #[error("disk full while writing video {}: no further frames are saved, the run goes on; free some space; {left}", path.display())]
+    DiskFull { path: PathBuf, left: Left },
     /// The file cannot grow, for example because of a size limit; what was written before stays
     /// playable.
-    #[error("cannot go on writing video {}: {reason}; no further frames are saved, the run goes on; complete seconds in it play", path.display())]
-    Write { path: PathBuf, reason: String },
+    #[error("cannot go on writing video {}: {reason}; no further frames are saved, the run goes on; {left}", path.display())]
+    Write { path: PathBuf, reason: String, left: Left },
     /// A frame of another size. It was left out, and writing can go on.
     #[error("{} holds frames of {}x{} pixels, now one of {}x{} came; save the rest by a new run", path.display(), expected.0, expected.1, actual.0, actual.1)]
     FrameSize { path: PathBuf, expected: (u32, u32), actual: (u32, u32) },
@@ -54,8 +56,8 @@ impl VideoError {
         Self::Encoder { reason: reason.to_string() }
     }
 
-    /// The error behind a message on the bus of the pipeline that writes `path`.
-    pub(super) fn from_message(message: &gst::Message, path: &Path) -> Self {
+    /// The error behind a message on the bus of the pipeline that wrote `path`, of which so much is left.
+    pub(super) fn from_message(message: &gst::Message, path: &Path, left: Left) -> Self {
         let path = path.to_owned();
         let reason = describe(message);
         let resource = match message.view() {
@@ -63,11 +65,11 @@ impl VideoError {
             _ => None,
         };
         match resource {
-            Some(gst::ResourceError::NoSpaceLeft) => Self::DiskFull { path },
+            Some(gst::ResourceError::NoSpaceLeft) => Self::DiskFull { path, left },
             Some(_) if reason.contains("File too large") => {
-                Self::Write { path, reason: "it has reached the limit on file sizes (ulimit -f)".into() }
+                Self::Write { path, reason: "it has reached the limit on file sizes (ulimit -f)".into(), left }
             }
-            Some(_) => Self::Write { path, reason },
+            Some(_) => Self::Write { path, reason, left },
             None => Self::Encoder { reason },
         }
     }
