@@ -28,7 +28,7 @@ pub struct Finding {
     /// Names of the classes.
     pub classes: Arc<[String]>,
     annotator: Arc<Annotator>,
-    annotated: OnceLock<(RgbImage, Duration)>,
+    annotated: OnceLock<(Arc<RgbImage>, Duration)>,
     is_drawing_counted: AtomicBool,
 }
 
@@ -57,12 +57,12 @@ impl Finding {
     }
 
     /// The frame with what was found drawn onto it.
-    pub fn annotated(&self) -> &RgbImage {
+    pub fn annotated(&self) -> &Arc<RgbImage> {
         let draw = || {
             let started = Instant::now();
             let mut picture = self.frame.image.clone();
             self.annotator.annotate(&mut picture, &self.analysis, &self.tracks, &self.classes);
-            (picture, started.elapsed())
+            (Arc::new(picture), started.elapsed())
         };
         &self.annotated.get_or_init(draw).0
     }

@@ -204,7 +204,8 @@ impl VideoWriter {
     /// [`VideoError::FrameSize`] and [`VideoError::Timestamp`] leave the frame out; any other error
     /// ends the video. As frames are under way for a while, errors of encoder and disk show at a
     /// later call or in [`VideoWriter::finish`].
-    pub fn write(&mut self, image: RgbImage, pts: Duration) -> Result<(), VideoError> {
+    pub fn write(&mut self, image: impl Into<Arc<RgbImage>>, pts: Duration) -> Result<(), VideoError> {
+        let image = image.into();
         if self.given_up {
             return Err(VideoError::GivenUp);
         }
@@ -238,7 +239,7 @@ impl VideoWriter {
         Ok(())
     }
 
-    fn push(&mut self, image: RgbImage, pts: Duration) -> Result<(), VideoError> {
+    fn push(&mut self, image: Arc<RgbImage>, pts: Duration) -> Result<(), VideoError> {
         let time = clock_time(pts);
         match self.last_pts {
             None => {
@@ -252,7 +253,7 @@ impl VideoWriter {
             self.last_keyframe = Some(pts);
             self.video.send_event(keyframe_request(time));
         }
-        let mut buffer = gst::Buffer::from_mut_slice(aligned_pixels(image));
+        let mut buffer = aligned_buffer(image);
         if let Some(stamped) = buffer.get_mut() {
             stamped.set_pts(time);
             stamped.set_duration(clock_time(self.frame_duration));
@@ -404,14 +405,23 @@ pub(super) fn keyframe_request(time: gst::ClockTime) -> gst::Event {
     gst::event::CustomDownstream::new(request.build())
 }
 
+/// A picture's pixels, shared with whoever else has it.
+struct SharedPixels(Arc<RgbImage>);
+
+impl AsRef<[u8]> for SharedPixels {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_raw()
+    }
+}
+
 /// The pixels as GStreamer takes them: even width and height by repeating the edge, rows of a
 /// multiple of 4 bytes. Where the width is a multiple of 4, as it mostly is, nothing is copied.
-pub(super) fn aligned_pixels(image: RgbImage) -> Vec<u8> {
+pub(super) fn aligned_buffer(image: Arc<RgbImage>) -> gst::Buffer {
     let (width, height) = image.dimensions();
     let row_bytes = width as usize * 3;
     let stride = (width.next_multiple_of(2) as usize * 3).next_multiple_of(4);
     if stride == row_bytes && height % 2 == 0 {
-        return image.into_raw();
+        return gst::Buffer::from_slice(SharedPixels(image));
     }
     let mut pixels = Vec::with_capacity(stride * height.next_multiple_of(2) as usize);
     for (row, end) in image.chunks_exact(row_bytes).zip((stride..).step_by(stride)) {
@@ -422,5 +432,5 @@ pub(super) fn aligned_pixels(image: RgbImage) -> Vec<u8> {
     if height % 2 == 1 {
         pixels.extend_from_within(pixels.len() - stride..);
     }
-    pixels
+    gst::Buffer::from_mut_slice(pixels)
 }

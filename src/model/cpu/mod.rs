@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! pixels ─► stem (direct) ─► pool ─► 8 blocks of two convolutions ─► layer4
-//!                                    3x3: winograd    with stride, dilated, 1x1: direct
+//!                                    3x3: winograd    with stride, dilated, 1x1, few positions: direct
 //! ```
 //!
 //! libtorch's convolutions compute what their definition says, as ONNX Runtime's do. Most of ResNet18's are 3x3 without stride,
-//! which [`winograd`] does with a quarter to a half of the products; all of them leave a position's channels side by side, so that
+//! which [`winograd`] does with a quarter of the products; all of them leave a position's channels side by side, so that
 //! nothing is ever reordered, and finish (bias, shortcut, rectification) what they have in registers. Memory is laid out once a
 //! size of picture ([`pass`]), and the threads ([`team`]) go through a pass without sleeping.
 
@@ -43,11 +43,13 @@ use winograd::Winograd;
 /// Pixels of the pictures that go through a pass together, those of eight of 224x224: enough that weights are not read anew for
 /// every few positions. More would only take memory.
 const PIXELS_AT_ONCE: usize = 8 * 224 * 224;
+/// Rows and columns of the kernels of all but the stem and the shortcuts.
+const KERNEL_SIDE: usize = 3;
 /// Sizes of pictures whose memory is kept.
 const KEPT_SIZES: usize = 4;
-/// Channels from which the weights of a convolution in tiles of 4x4 outputs, 38 MB, fit into no cache.
+/// Channels from which the transformed weights of a convolution, 38 MB, fit into no cache.
 const MANY_CHANNELS: usize = 512;
-/// Tiles of 4x4 outputs from which it is worth while to read them: those of a group of rows that are multiplied at once.
+/// Tiles from which it is worth while to read them.
 const MANY_TILES: usize = 6;
 
 /// The network, its weights packed for this processor.
@@ -69,24 +71,26 @@ pub(super) struct CpuNetwork {
     scratch: Vec<Mutex<Vec<f32>>>,
 }
 
-/// By which algorithm.
+/// What a convolution may be done by.
 #[derive(Debug)]
 enum Convolution {
+    /// As it is defined.
     Direct(Direct),
-    Winograd(Tiled),
+    /// 3x3 and without stride: in either way, as it suits the number of positions.
+    Plain(Plain),
 }
 
-/// A 3x3 convolution without stride, in tiles of 2x2 or 4x4 outputs; each is packed when it is first asked for.
+/// A 3x3 convolution without stride, packed for each algorithm when that is first asked for.
 #[derive(Debug)]
-struct Tiled {
+struct Plain {
     instructions: Instructions,
     /// (filters, channels, 3, 3).
     weights: Vec<f32>,
     /// (filters).
     bias: Vec<f32>,
     channels: usize,
-    two: OnceLock<Winograd<4, 2>>,
-    four: OnceLock<Winograd<6, 4>>,
+    direct: OnceLock<Direct>,
+    winograd: OnceLock<Winograd>,
 }
 
 /// Indices of the convolutions of a block.
@@ -181,19 +185,20 @@ impl CpuNetwork {
     }
 }
 
-impl Tiled {
-    fn two(&self) -> &Winograd<4, 2> {
-        self.two.get_or_init(|| Winograd::new(self.instructions, &self.weights, &self.bias, self.channels))
+impl Plain {
+    fn direct(&self) -> &Direct {
+        self.direct
+            .get_or_init(|| Direct::new(self.instructions, &self.weights, &self.bias, self.channels, KERNEL_SIDE, 1, 1))
     }
 
-    fn four(&self) -> &Winograd<6, 4> {
-        self.four.get_or_init(|| Winograd::new(self.instructions, &self.weights, &self.bias, self.channels))
+    fn winograd(&self) -> &Winograd {
+        self.winograd.get_or_init(|| Winograd::new(self.instructions, &self.weights, &self.bias, self.channels))
     }
 
-    /// Whether 4x4 outputs a tile take less time. They take fewer products, but of weights that are four times as many as the
-    /// kernel's, rather than less than twice as many: too many to read for a handful of tiles.
-    fn suits_four(&self, output: &Shape) -> bool {
-        self.channels < MANY_CHANNELS || Winograd::<6, 4>::tiles(output) >= MANY_TILES
+    /// Whether Winograd's algorithm takes less time. It takes fewer products, but of four times as many weights: too many to read
+    /// for a handful of tiles.
+    fn suits_winograd(&self, output: &Shape) -> bool {
+        self.channels < MANY_CHANNELS || Winograd::tiles(output) >= MANY_TILES
     }
 }
 
@@ -208,8 +213,8 @@ impl Convolutions {
         let mut block = |block: &folded::Block| {
             let first = &block.first;
             Ok::<_, TchError>(Block {
-                first: if first.stride == 1 { self.winograd(first)? } else { self.direct(first, first.stride, 1)? },
-                second: self.winograd(&block.second)?,
+                first: if first.stride == 1 { self.plain(first)? } else { self.direct(first, first.stride, 1)? },
+                second: self.plain(&block.second)?,
                 shortcut: block
                     .shortcut
                     .as_ref()
@@ -240,18 +245,11 @@ impl Convolutions {
         Ok(self.push(Convolution::Direct(direct)))
     }
 
-    fn winograd(&mut self, convolution: &folded::Convolution) -> Result<usize, TchError> {
+    fn plain(&mut self, convolution: &folded::Convolution) -> Result<usize, TchError> {
         let (weights, bias) = to_host(convolution)?;
         let channels = convolution.weight.size4()?.1 as usize;
-        let tiled = Tiled {
-            instructions: self.instructions,
-            weights,
-            bias,
-            channels,
-            two: OnceLock::new(),
-            four: OnceLock::new(),
-        };
-        Ok(self.push(Convolution::Winograd(tiled)))
+        let (instructions, direct, winograd) = (self.instructions, OnceLock::new(), OnceLock::new());
+        Ok(self.push(Convolution::Plain(Plain { instructions, weights, bias, channels, direct, winograd })))
     }
 
     fn push(&mut self, convolution: Convolution) -> usize {

@@ -57,14 +57,8 @@ enum Operation {
 #[derive(Debug, Clone, Copy)]
 struct Division {
     tasks: usize,
-    tiles: Option<Tiles>,
-}
-
-/// Of a Winograd convolution.
-#[derive(Debug, Clone, Copy)]
-enum Tiles {
-    Two(Split),
-    Four(Split),
+    /// Of a convolution by Winograd's algorithm.
+    split: Option<Split>,
 }
 
 impl Pass {
@@ -131,15 +125,12 @@ impl Pass {
                     // SAFETY: `Layout` gave the planes the shapes that the convolution asks for, no step writes to what it
                     // reads, and tasks of one step share no outputs.
                     unsafe {
-                        match (convolution, divisions[step].tiles) {
+                        match (convolution, divisions[step].split) {
                             (Convolution::Direct(direct), _) => direct.work(task, input, activation, output),
-                            (Convolution::Winograd(tiled), Some(Tiles::Two(split))) => {
-                                tiled.two().work(task, split, input, activation, output, &mut scratch);
+                            (Convolution::Plain(plain), None) => plain.direct().work(task, input, activation, output),
+                            (Convolution::Plain(plain), Some(split)) => {
+                                plain.winograd().work(task, split, input, activation, output, &mut scratch);
                             }
-                            (Convolution::Winograd(tiled), Some(Tiles::Four(split))) => {
-                                tiled.four().work(task, split, input, activation, output, &mut scratch);
-                            }
-                            (Convolution::Winograd(_), None) => unreachable!("it is divided into tiles"),
                         }
                     }
                 }
@@ -162,29 +153,23 @@ impl Pass {
 }
 
 fn divide(step: &Step, network: &CpuNetwork, output: &Shape) -> Division {
-    let threads = network.team.threads();
-    match step.operation {
-        Operation::Normalise | Operation::Pool => Division { tasks: pool::tasks(output), tiles: None },
-        Operation::Convolve { convolution, .. } => match &network.convolutions[convolution] {
-            Convolution::Direct(direct) => Division { tasks: direct.tasks(output), tiles: None },
-            Convolution::Winograd(tiled) if tiled.suits_four(output) => {
-                let split = tiled.four().split(output, threads);
-                Division { tasks: Winograd::<6, 4>::tasks(output, split), tiles: Some(Tiles::Four(split)) }
-            }
-            Convolution::Winograd(tiled) => {
-                let split = tiled.two().split(output, threads);
-                Division { tasks: Winograd::<4, 2>::tasks(output, split), tiles: Some(Tiles::Two(split)) }
-            }
-        },
+    let without_tiles = |tasks| Division { tasks, split: None };
+    let Operation::Convolve { convolution, .. } = step.operation else { return without_tiles(pool::tasks(output)) };
+    match &network.convolutions[convolution] {
+        Convolution::Direct(direct) => without_tiles(direct.tasks(output)),
+        Convolution::Plain(plain) if plain.suits_winograd(output) => {
+            let split = plain.winograd().split(output, network.team.threads());
+            Division { tasks: Winograd::tasks(output, split), split: Some(split) }
+        }
+        Convolution::Plain(plain) => without_tiles(plain.direct().tasks(output)),
     }
 }
 
 /// Numbers that a thread needs for a step.
 fn scratch(step: &Step, network: &CpuNetwork, division: Division) -> usize {
     let Operation::Convolve { convolution, .. } = step.operation else { return 0 };
-    match (&network.convolutions[convolution], division.tiles) {
-        (Convolution::Winograd(tiled), Some(Tiles::Two(split))) => tiled.two().scratch(split),
-        (Convolution::Winograd(tiled), Some(Tiles::Four(split))) => tiled.four().scratch(split),
+    match (&network.convolutions[convolution], division.split) {
+        (Convolution::Plain(plain), Some(split)) => plain.winograd().scratch(split),
         _ => 0,
     }
 }
@@ -261,7 +246,7 @@ impl Convolution {
     fn filters_and_stride(&self) -> (usize, usize) {
         match self {
             Self::Direct(direct) => (direct.filters(), direct.stride()),
-            Self::Winograd(tiled) => (tiled.bias.len(), 1),
+            Self::Plain(plain) => (plain.bias.len(), 1),
         }
     }
 }

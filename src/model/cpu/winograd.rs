@@ -1,7 +1,7 @@
 //! 3x3 convolutions with fewer products (Lavin & Gray 2016, "Fast algorithms for convolutional neural networks", section 4):
 //! tiles of activations d and kernels g are transformed, multiplied value by value and summed over the channels, and the sums are
 //! transformed back, Y = A' [(G g G') (B' d B)] A. The 4x4 outputs of a tile take 36 products a channel where the definition
-//! takes 144, those of a 2x2 tile 16 where it takes 36.
+//! takes 144.
 
 use std::ops::Range;
 
@@ -9,10 +9,16 @@ use super::kernel::{self, Activation, Rows};
 use super::plane::{PlaneView, Shape};
 use super::vector::{Instructions, Vector, Work};
 
-/// A 3x3 convolution without stride. `OUT` is the side of the outputs of a tile, and `SIDE` that of what they are computed from,
-/// two more; outputs of 2 and 4 are implemented.
+/// Side of the outputs of a tile.
+const OUT: usize = 4;
+/// Side of what they are computed from.
+const SIDE: usize = OUT + 2;
+/// Places of a tile.
+const PLACES: usize = SIDE * SIDE;
+
+/// A 3x3 convolution without stride.
 #[derive(Debug)]
-pub(super) struct Winograd<const SIDE: usize, const OUT: usize> {
+pub(super) struct Winograd {
     instructions: Instructions,
     /// Transformed: (places of a tile, panels, channels, filters of a panel).
     weights: Box<[f32]>,
@@ -30,8 +36,8 @@ pub(super) struct Split {
 }
 
 /// A part of a convolution.
-struct Task<'a, const SIDE: usize, const OUT: usize> {
-    convolution: &'a Winograd<SIDE, OUT>,
+struct Task<'a> {
+    convolution: &'a Winograd,
     input: PlaneView,
     output: PlaneView,
     activation: Activation,
@@ -50,9 +56,7 @@ struct Tiles {
     sums: *mut f32,
 }
 
-impl<const SIDE: usize, const OUT: usize> Winograd<SIDE, OUT> {
-    const PLACES: usize = SIDE * SIDE;
-
+impl Winograd {
     /// From weights (filters, channels, 3, 3) and a bias (filters).
     ///
     /// # Panics
@@ -61,12 +65,11 @@ impl<const SIDE: usize, const OUT: usize> Winograd<SIDE, OUT> {
     pub(super) fn new(instructions: Instructions, weights: &[f32], bias: &[f32], channels: usize) -> Self {
         let (filters, panel_size) = (bias.len(), instructions.panel());
         assert!(filters.is_multiple_of(panel_size) && channels.is_multiple_of(instructions.lanes()));
-        let kernel_transform = kernel_transform(SIDE);
-        let mut transformed = vec![0.0; Self::PLACES * filters * channels];
+        let mut transformed = vec![0.0; PLACES * filters * channels];
         for (index, kernel) in weights.chunks_exact(9).enumerate() {
             let (filter, channel) = (index / channels, index % channels);
-            for place in 0..Self::PLACES {
-                let (rows, columns) = (kernel_transform[place / SIDE], kernel_transform[place % SIDE]);
+            for place in 0..PLACES {
+                let (rows, columns) = (KERNEL_TRANSFORM[place / SIDE], KERNEL_TRANSFORM[place % SIDE]);
                 let products =
                     kernel.iter().enumerate().map(|(at, &weight)| rows[at / 3] * f64::from(weight) * columns[at % 3]);
                 let panel = place * (filters / panel_size) + filter / panel_size;
@@ -109,7 +112,7 @@ impl<const SIDE: usize, const OUT: usize> Winograd<SIDE, OUT> {
 
     /// Numbers that a thread needs beside the planes.
     pub(super) fn scratch(&self, split: Split) -> usize {
-        Self::PLACES * split.tiles * (self.channels + self.filters())
+        PLACES * split.tiles * (self.channels + self.filters())
     }
 
     /// Of all pictures.
@@ -146,21 +149,20 @@ impl<const SIDE: usize, const OUT: usize> Winograd<SIDE, OUT> {
     }
 }
 
-impl<const SIDE: usize, const OUT: usize> Work for Task<'_, SIDE, OUT> {
+impl Work for Task<'_> {
     #[allow(clippy::inline_always, reason = "it is compiled for the vectors where it is called")]
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let Self { convolution, input, output, activation, first_tile, tiles, filters, scratch } = self;
         let (channels, all_filters) = (convolution.channels, convolution.filters());
-        let places = SIDE * SIDE;
         let shape = output.shape;
         let (rows, columns) = (shape.height.div_ceil(OUT), shape.width.div_ceil(OUT));
         let place_of = |tile: usize| {
             let (picture, tile) = (tile / (rows * columns), tile % (rows * columns));
             (picture, tile / columns * OUT, tile % columns * OUT)
         };
-        let (transformed, products) = scratch.split_at_mut(places * tiles * channels);
-        assert!(products.len() >= places * tiles * all_filters);
+        let (transformed, products) = scratch.split_at_mut(PLACES * tiles * channels);
+        assert!(products.len() >= PLACES * tiles * all_filters);
         for tile in 0..tiles {
             let (picture, row, column) = place_of(first_tile + tile);
             // The kernel reaches one position beyond its output.
@@ -170,10 +172,10 @@ impl<const SIDE: usize, const OUT: usize> Work for Task<'_, SIDE, OUT> {
             // SAFETY: planes end at a multiple of a tile with their border, so that the whole tile lies within.
             unsafe {
                 let tile = input.values.add(start).cast_const();
-                transform_input::<V, SIDE>(tile, &input.shape, target.as_mut_ptr(), tiles * channels);
+                transform_input::<V>(tile, &input.shape, target.as_mut_ptr(), tiles * channels);
             }
         }
-        for place in 0..places {
+        for place in 0..PLACES {
             let values = transformed[place * tiles * channels..(place + 1) * tiles * channels].as_ptr();
             for filter in filters.clone().step_by(V::PANEL) {
                 let weights = (place * all_filters + filter) * channels;
@@ -196,7 +198,7 @@ impl<const SIDE: usize, const OUT: usize> Work for Task<'_, SIDE, OUT> {
                     let bias = V::load(convolution.bias.as_ptr().add(filter));
                     let target = output.values.add(corner + filter);
                     let stride = tiles * all_filters;
-                    transform_output::<V, SIDE, OUT>(products, stride, bias, activation, target, &shape, inside);
+                    transform_output::<V>(products, stride, bias, activation, target, &shape, inside);
                 }
             }
         }
@@ -223,19 +225,15 @@ impl Rows for Tiles {
 }
 
 /// G: (places in a row of the tile, 3).
-fn kernel_transform(side: usize) -> &'static [[f64; 3]] {
-    const TWO: [[f64; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
-    const SIXTH: f64 = 1.0 / 6.0;
-    const FOUR: [[f64; 3]; 6] = [
-        [0.25, 0.0, 0.0],
-        [-SIXTH, -SIXTH, -SIXTH],
-        [-SIXTH, SIXTH, -SIXTH],
-        [SIXTH / 4.0, SIXTH / 2.0, SIXTH],
-        [SIXTH / 4.0, -SIXTH / 2.0, SIXTH],
-        [0.0, 0.0, 1.0],
-    ];
-    if side == 4 { &TWO } else { &FOUR }
-}
+const KERNEL_TRANSFORM: [[f64; 3]; SIDE] = [
+    [0.25, 0.0, 0.0],
+    [-SIXTH, -SIXTH, -SIXTH],
+    [-SIXTH, SIXTH, -SIXTH],
+    [SIXTH / 4.0, SIXTH / 2.0, SIXTH],
+    [SIXTH / 4.0, -SIXTH / 2.0, SIXTH],
+    [0.0, 0.0, 1.0],
+];
+const SIXTH: f64 = 1.0 / 6.0;
 
 /// B' d of a column.
 ///
@@ -244,28 +242,21 @@ fn kernel_transform(side: usize) -> &'static [[f64; 3]] {
 /// The processor has the vector's instructions.
 #[allow(clippy::inline_always, reason = "it is compiled for the vectors where it is called")]
 #[inline(always)]
-unsafe fn input_column<V: Vector, const SIDE: usize>(d: [V; SIDE]) -> [V; SIDE] {
-    let mut transformed = d;
+unsafe fn input_column<V: Vector>(d: [V; SIDE]) -> [V; SIDE] {
     // SAFETY: as the caller promises.
     unsafe {
-        if SIDE == 4 {
-            transformed[0] = d[0].sub(d[2]);
-            transformed[1] = d[1].add(d[2]);
-            transformed[2] = d[2].sub(d[1]);
-            transformed[3] = d[1].sub(d[3]);
-        } else {
-            let (two, four, five) = (V::splat(2.0), V::splat(4.0), V::splat(5.0));
-            let (even, odd) = (d[4].less_product(four, d[2]), d[3].less_product(four, d[1]));
-            transformed[1] = even.add(odd);
-            transformed[2] = even.sub(odd);
-            let (even, odd) = (d[4].sub(d[2]), two.mul(d[3].sub(d[1])));
-            transformed[3] = even.add(odd);
-            transformed[4] = even.sub(odd);
-            transformed[0] = d[4].less_product(five, d[2]).plus_product(four, d[0]);
-            transformed[5] = d[5].less_product(five, d[3]).plus_product(four, d[1]);
-        }
+        let (two, four, five) = (V::splat(2.0), V::splat(4.0), V::splat(5.0));
+        let (even, odd) = (d[4].less_product(four, d[2]), d[3].less_product(four, d[1]));
+        let (far_even, far_odd) = (d[4].sub(d[2]), two.mul(d[3].sub(d[1])));
+        [
+            d[4].less_product(five, d[2]).plus_product(four, d[0]),
+            even.add(odd),
+            even.sub(odd),
+            far_even.add(far_odd),
+            far_even.sub(far_odd),
+            d[5].less_product(five, d[3]).plus_product(four, d[1]),
+        ]
     }
-    transformed
 }
 
 /// A' m of a column.
@@ -275,23 +266,18 @@ unsafe fn input_column<V: Vector, const SIDE: usize>(d: [V; SIDE]) -> [V; SIDE] 
 /// The processor has the vector's instructions.
 #[allow(clippy::inline_always, reason = "it is compiled for the vectors where it is called")]
 #[inline(always)]
-unsafe fn output_column<V: Vector, const SIDE: usize, const OUT: usize>(m: [V; SIDE]) -> [V; OUT] {
+unsafe fn output_column<V: Vector>(m: [V; SIDE]) -> [V; OUT] {
     // SAFETY: as the caller promises.
     unsafe {
-        let mut transformed = [V::zero(); OUT];
+        let (two, four, eight) = (V::splat(2.0), V::splat(4.0), V::splat(8.0));
         let (sum, difference) = (m[1].add(m[2]), m[1].sub(m[2]));
-        if SIDE == 4 {
-            transformed[0] = m[0].add(sum);
-            transformed[1] = difference.sub(m[3]);
-        } else {
-            let (two, four, eight) = (V::splat(2.0), V::splat(4.0), V::splat(8.0));
-            let (far_sum, far_difference) = (m[3].add(m[4]), m[3].sub(m[4]));
-            transformed[0] = m[0].add(sum.add(far_sum));
-            transformed[1] = difference.plus_product(two, far_difference);
-            transformed[2] = sum.plus_product(four, far_sum);
-            transformed[3] = m[5].add(difference.plus_product(eight, far_difference));
-        }
-        transformed
+        let (far_sum, far_difference) = (m[3].add(m[4]), m[3].sub(m[4]));
+        [
+            m[0].add(sum.add(far_sum)),
+            difference.plus_product(two, far_difference),
+            sum.plus_product(four, far_sum),
+            m[5].add(difference.plus_product(eight, far_difference)),
+        ]
     }
 }
 
@@ -303,12 +289,7 @@ unsafe fn output_column<V: Vector, const SIDE: usize, const OUT: usize>(m: [V; S
 #[allow(clippy::inline_always, reason = "it is compiled for the vectors where it is called")]
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "a column is a place in memory and in the result")]
-unsafe fn transform_input<V: Vector, const SIDE: usize>(
-    tile: *const f32,
-    shape: &Shape,
-    target: *mut f32,
-    stride: usize,
-) {
+unsafe fn transform_input<V: Vector>(tile: *const f32, shape: &Shape, target: *mut f32, stride: usize) {
     let row_len = shape.row();
     for channel in (0..shape.channels).step_by(V::LANES) {
         // SAFETY: as the caller promises.
@@ -341,7 +322,7 @@ unsafe fn transform_input<V: Vector, const SIDE: usize>(
 #[allow(clippy::inline_always, reason = "it is compiled for the vectors where it is called")]
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "a column is a place in memory and in the result")]
-unsafe fn transform_output<V: Vector, const SIDE: usize, const OUT: usize>(
+unsafe fn transform_output<V: Vector>(
     products: *const f32,
     stride: usize,
     bias: V,
@@ -358,12 +339,12 @@ unsafe fn transform_output<V: Vector, const SIDE: usize, const OUT: usize>(
             for (row, value) in values.iter_mut().enumerate() {
                 *value = V::load(products.add((row * SIDE + column) * stride));
             }
-            for (row, value) in output_column::<V, SIDE, OUT>(values).into_iter().enumerate() {
+            for (row, value) in output_column(values).into_iter().enumerate() {
                 half[row][column] = value;
             }
         }
         for (row, half) in half.into_iter().enumerate().take(inside.0) {
-            for (column, value) in output_column::<V, SIDE, OUT>(half).into_iter().enumerate().take(inside.1) {
+            for (column, value) in output_column(half).into_iter().enumerate().take(inside.1) {
                 let target = target.add(row * shape.row() + column * shape.channels);
                 activation.finish(value, bias, target);
             }
@@ -379,12 +360,12 @@ mod tests {
     fn each_tile_belongs_to_a_task_and_no_task_is_empty() {
         let Some(instructions) = Instructions::detect() else { return };
         for channels in [64, 512] {
-            let winograd = Winograd::<6, 4>::new(instructions, &vec![0.0; 9 * channels * 32], &[0.0; 32], channels);
+            let winograd = Winograd::new(instructions, &vec![0.0; 9 * channels * 32], &[0.0; 32], channels);
             for height in (1..700).step_by(3) {
                 for threads in 1..5 {
                     let shape = Shape { pictures: 2, height, width: 9, channels: 32, border: 1 };
                     let split = winograd.split(&shape, threads);
-                    let blocks = Winograd::<6, 4>::tasks(&shape, split) / split.filter_groups;
+                    let blocks = Winograd::tasks(&shape, split) / split.filter_groups;
                     let tiles = 2 * height.div_ceil(4) * 3;
                     assert!((blocks - 1) * split.tiles < tiles && tiles <= blocks * split.tiles);
                 }

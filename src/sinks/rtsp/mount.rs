@@ -16,7 +16,7 @@ use gstreamer_rtsp_server::prelude::*;
 use gstreamer_rtsp_server::{RTSPMedia, RTSPMediaFactory, RTSPSuspendMode, gst_rtsp::RTSPLowerTrans};
 
 use crate::sinks::Finding;
-use crate::sinks::video::{COLORIMETRY, SMALLEST_PX, aligned_pixels, keyframe_request};
+use crate::sinks::video::{COLORIMETRY, SMALLEST_PX, aligned_buffer, keyframe_request};
 
 /// A player that joins has a picture after this time. A number of frames would take longer the slower the source is.
 const KEYFRAME_INTERVAL: Duration = Duration::from_secs(1);
@@ -142,7 +142,7 @@ impl Media {
             .field("pixel-aspect-ratio", gst::Fraction::new(1, 1))
             .field("colorimetry", "sRGB")
             .build();
-        let buffer = gst::Buffer::from_mut_slice(aligned_pixels(picture.clone()));
+        let buffer = aligned_buffer(Arc::clone(picture));
         let sample = gst::Sample::builder().buffer(&buffer).caps(&caps).build();
         match self.source.push_sample(&sample) {
             Ok(_) => self.last_push = Some(Instant::now()),
