@@ -22,8 +22,8 @@ pub enum PrecisionChoice {
 /// Numbers of a forward pass. What comes of it is in single precision either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
-    /// IEEE 754's binary16: 11 bits, up to 65504. All GPUs that libtorch's CUDA 13 still supports multiply it faster than single
-    /// precision.
+    /// IEEE 754's binary16: 11 bits, up to 65504. By their makers' figures, GPUs that CUDA 13 supports multiply it at least twice
+    /// as fast as single precision; not measured here.
     Half,
     /// binary32. cuDNN multiplies with 11 bits (TF32) on GPUs that can, unless `NVIDIA_TF32_OVERRIDE=0` is set.
     Single,
