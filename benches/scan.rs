@@ -7,12 +7,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use image::RgbImage;
 use maskwatch::capture::stills::read_image;
 use maskwatch::config::shipped_model;
 use maskwatch::explain::normalise::enlarge;
 use maskwatch::model::engine::{Engine, Tap};
 use maskwatch::model::layer::Layer;
+use maskwatch::model::picture::Picture;
 use maskwatch::model::preprocess::resize;
 use maskwatch::model::resnet::Resolution;
 use maskwatch::pca::cache::{Activations, FrameStamp, KeptBasis};
@@ -29,9 +29,9 @@ fn load() -> Engine {
     Engine::load(&shipped_model(), Device::Cpu).expect("the shipped model")
 }
 
-fn prepared(size: (u32, u32)) -> RgbImage {
+fn prepared(size: (u32, u32)) -> Picture<'static> {
     let picture = read_image(&Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/collins_surgical.jpg"));
-    resize(&picture.expect("a bundled picture"), None, size)
+    resize(&picture.expect("a bundled picture"), None, size).into()
 }
 
 fn layer4(engine: &Engine, size: (u32, u32)) -> Layer {

@@ -153,9 +153,9 @@ pub struct CamBasis {
 /// Durations of the steps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AnalysisTimes {
-    /// Resizing to the network's input.
+    /// Resizing to the network's input; on a GPU, which does it on its own, until it is told to.
     pub prepare: Duration,
-    /// The forward pass; of frames that share one, an equal share.
+    /// The forward pass, and on a GPU what it had not done before; of frames that share one, an equal share.
     pub infer: Duration,
     /// The class activation map.
     pub explain: Duration,

@@ -31,6 +31,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::explain::Method;
 use crate::model::device::DeviceChoice;
+use crate::model::precision::PrecisionChoice;
 
 const RUN_HELP: &str = "\
 Run a model over sources and annotate what it sees
@@ -288,9 +289,34 @@ pub struct ModelArgs {
     #[arg(long, value_name = "DEVICE", default_value_t)]
     pub device: DeviceChoice,
 
+    /// Numbers of the forward pass: half (a GPU alone has it), single, or what suits the device
+    #[arg(long, value_enum, default_value = "auto")]
+    pub precision: PrecisionArg,
+
     /// Threads of the network on the CPU [default: all cores]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub threads: Option<usize>,
+}
+
+/// What the forward pass computes with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PrecisionArg {
+    /// Half on a GPU, single on a CPU
+    Auto,
+    /// 16 bits a number
+    Half,
+    /// 32 bits a number
+    Single,
+}
+
+impl From<PrecisionArg> for PrecisionChoice {
+    fn from(precision: PrecisionArg) -> Self {
+        match precision {
+            PrecisionArg::Auto => Self::Auto,
+            PrecisionArg::Half => Self::Half,
+            PrecisionArg::Single => Self::Single,
+        }
+    }
 }
 
 /// What happens to frames that nobody can take in time.

@@ -21,6 +21,7 @@ use crate::exit_code::ExitCode;
 use crate::explain::Method;
 use crate::gate::GateSettings;
 use crate::model::device::DeviceChoice;
+use crate::model::precision::PrecisionChoice;
 use crate::model::resnet::Resolution;
 use crate::pca::CacheSettings;
 use crate::pipeline::RunSettings;
@@ -71,6 +72,8 @@ pub struct RunConfig {
     pub batch: Option<usize>,
     /// Where it runs.
     pub device: DeviceChoice,
+    /// What a forward pass computes with.
+    pub precision: PrecisionChoice,
     /// Threads of a forward pass on the CPU; all cores if `None`.
     pub threads: Option<usize>,
     /// How densely the network looks.
@@ -146,6 +149,7 @@ impl RunConfig {
             }),
             batch: args.batch,
             device: args.model.device,
+            precision: args.model.precision.into(),
             threads: args.model.threads,
             resolution: args.resolution.into(),
             view,

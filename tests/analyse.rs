@@ -11,6 +11,7 @@ use maskwatch::explain::haycam_refined::AUTO_COMPONENTS;
 use maskwatch::explain::normalise::{enlarge, normalise};
 use maskwatch::explain::{Evidence, GradientSource, HayCamRefined, Method, MethodSettings, ReadAt};
 use maskwatch::model::engine::{Engine, Tap};
+use maskwatch::model::picture::Picture;
 use maskwatch::model::preprocess::squeeze;
 use maskwatch::model::resnet::Resolution;
 use tch::Device;
@@ -38,7 +39,7 @@ fn the_map_is_that_of_the_class_that_was_found() {
             let analysis = analyser.analyse_batch(&[request]).remove(0).unwrap();
             assert_eq!(analyser.classes()[analysis.label], expected);
 
-            let prepared = squeeze(&picture, None, 224);
+            let prepared = Picture::from(squeeze(&picture, None, 224));
             let inference = engine.infer(std::slice::from_ref(&prepared), Tap::Layer4).unwrap().remove(0);
             let heat_of = |class: usize| {
                 let evidence = Evidence {

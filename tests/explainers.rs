@@ -10,6 +10,7 @@ use maskwatch::explain::{Evidence, GradientSource, HayCamRefined, Method, Method
 use maskwatch::model::ModelError;
 use maskwatch::model::engine::{Engine, Inference, Tap};
 use maskwatch::model::layer::Layer;
+use maskwatch::model::picture::Picture;
 use maskwatch::model::preprocess::squeeze;
 use maskwatch::model::resnet::Resolution;
 use maskwatch::pca::Components;
@@ -52,7 +53,7 @@ impl Network for Head {
         }
     }
 
-    fn logits_under_masks(&self, _: &RgbImage, masks: ArrayView3<f32>) -> Result<Array2<f32>, ModelError> {
+    fn logits_under_masks(&self, _: &Picture, masks: ArrayView3<f32>) -> Result<Array2<f32>, ModelError> {
         assert_eq!(self.allowed, Needs::Network, "asked for forward passes");
         Ok((self.logits)(masks))
     }
@@ -92,7 +93,7 @@ fn settings(refined: HayCamRefined) -> MethodSettings {
 fn map_by(
     network: &dyn Network,
     inference: &Inference,
-    picture: &RgbImage,
+    picture: &Picture,
     (method, settings): (Method, MethodSettings),
     class: usize,
     gradient_source: GradientSource,
@@ -102,7 +103,7 @@ fn map_by(
 }
 
 fn map(network: &Head, inference: &Inference, method: Method, settings: MethodSettings, class: usize) -> Array2<f32> {
-    let picture = RgbImage::new(60, 50);
+    let picture = Picture::from(RgbImage::new(60, 50));
     map_by(network, inference, &picture, (method, settings), class, GradientSource::ClosedForm)
 }
 
@@ -307,7 +308,7 @@ fn no_method_asks_for_more_than_it_says() {
     let inference = inference(9);
     for method in Method::ALL.into_iter().chain(Method::READINGS) {
         let needs = method.explainer(MethodSettings::default()).needs();
-        let (head, picture) = (head(needs), RgbImage::new(60, 50));
+        let (head, picture) = (head(needs), Picture::from(RgbImage::new(60, 50)));
         let method = (method, MethodSettings::default());
         let map = map_by(&head, &inference, &picture, method, 0, GradientSource::Autograd);
         assert!(map.iter().all(|value| value.is_finite()), "{method:?}");
@@ -317,7 +318,7 @@ fn no_method_asks_for_more_than_it_says() {
 #[test]
 fn back_propagation_gives_the_maps_of_the_closed_form() {
     let picture = read_image(&Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/hopper_ffp2.jpg")).unwrap();
-    let picture = squeeze(&picture, None, 224);
+    let picture = Picture::from(squeeze(&picture, None, 224));
     for resolution in [Resolution::Native, Resolution::Atrous] {
         let engine = Engine::load(&shipped_model(), Device::Cpu).unwrap().with_resolution(resolution).unwrap();
         let inference = engine.infer(std::slice::from_ref(&picture), Tap::Layer4).unwrap().remove(0);

@@ -20,6 +20,7 @@ use maskwatch::explain::{Evidence, GradientSource, Method, MethodSettings, Netwo
 use maskwatch::model::ModelError;
 use maskwatch::model::engine::{Engine, Inference, Tap};
 use maskwatch::model::layer::Layer;
+use maskwatch::model::picture::Picture;
 use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView3, Axis};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -84,7 +85,7 @@ impl Network for Head {
         Ok(self.gradients.clone())
     }
 
-    fn logits_under_masks(&self, _: &RgbImage, masks: ArrayView3<f32>) -> Result<Array2<f32>, ModelError> {
+    fn logits_under_masks(&self, _: &Picture, masks: ArrayView3<f32>) -> Result<Array2<f32>, ModelError> {
         let mut logits = Array2::zeros((masks.len_of(Axis(0)), self.bias.len()));
         for (mask, mut logits) in masks.outer_iter().zip(logits.rows_mut()) {
             let mask: Array1<f32> = mask.iter().copied().collect();
@@ -110,7 +111,7 @@ impl Network for AskedOnce {
         self.engine.gradients(tap, layer, class_weights)
     }
 
-    fn logits_under_masks(&self, picture: &RgbImage, masks: ArrayView3<f32>) -> Result<Array2<f32>, ModelError> {
+    fn logits_under_masks(&self, picture: &Picture, masks: ArrayView3<f32>) -> Result<Array2<f32>, ModelError> {
         let mut answers = self.answers.borrow_mut();
         if let Some((_, logits)) = answers.iter().find(|(asked, _)| *asked == masks) {
             return Ok(logits.clone());
@@ -136,7 +137,7 @@ fn pooled_heads_have_the_maps_of_grad_cam() {
                 gradients: gradient.broadcast(activations.dim()).unwrap().to_owned(),
             };
             let inference = inference(&activations, case.grid, logits);
-            let picture = RgbImage::new(case.grid.1 as u32, case.grid.0 as u32);
+            let picture = Picture::from(RgbImage::new(case.grid.1 as u32, case.grid.0 as u32));
             for gradient_source in [GradientSource::ClosedForm, GradientSource::Autograd] {
                 let evidence =
                     Evidence { network: &head, picture: &picture, inference: &inference, class, gradient_source };
@@ -161,7 +162,7 @@ fn gradients_that_differ_by_position_have_the_maps_of_grad_cam() {
             let inference = inference(&activations, case.grid, &[0.0; 3]);
             let evidence = Evidence {
                 network: &head,
-                picture: &RgbImage::new(1, 1),
+                picture: &RgbImage::new(1, 1).into(),
                 inference: &inference,
                 class,
                 gradient_source: GradientSource::Autograd,
@@ -174,7 +175,7 @@ fn gradients_that_differ_by_position_have_the_maps_of_grad_cam() {
 #[test]
 fn the_shipped_model_has_the_maps_of_grad_cam() {
     let sample: Sample = read("sample.json");
-    let picture = image::open(golden_folder().join(&sample.picture)).unwrap().into_rgb8();
+    let picture = Picture::from(image::open(golden_folder().join(&sample.picture)).unwrap().into_rgb8());
     let engine = Engine::load(&shipped_model(), Device::Cpu).unwrap();
     let inference = engine.infer(std::slice::from_ref(&picture), Tap::Layer4).unwrap().remove(0);
     let network = AskedOnce { engine, answers: RefCell::default() };

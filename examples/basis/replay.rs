@@ -61,8 +61,9 @@ impl Clip {
             if (index - 1) % step != 0 {
                 continue;
             }
-            let (picture, view) = scanner.prepare(&frame.image)?;
+            let (picture, view) = scanner.prepare(&frame.image)?.far;
             let layer = scanner.infer(std::slice::from_ref(&picture))?.pop().context("no answer")?;
+            let picture = picture.on_host()?.into_owned();
             let still = before.map_or_else(Vec::new, |before| still_positions(&before, &picture));
             before = Some(picture);
             frames.push(Seen { layer, view, pts: frame.pts, still });

@@ -2,24 +2,23 @@
 
 use std::time::Duration;
 
-use image::RgbImage;
-
 use crate::explain::ExplainError;
 use crate::model::ModelError;
+use crate::model::picture::Picture;
 use crate::stopwatch::Stopwatch;
 
 /// What the network says of a picture, and the picture's share of the time that it took.
 pub(super) type Answer<A> = Result<(A, Duration), ExplainError>;
 
 /// Gives pictures that have been prepared to `pass`, those of one size at once, and its answers in the order of the
-/// pictures. A pass that fails is repeated for each of its pictures alone, so that a bad one spoils no other, and what was
-/// too much at once may still go through.
-pub(super) fn infer<A>(
-    prepared: Vec<Result<RgbImage, ExplainError>>,
-    mut pass: impl FnMut(&[RgbImage]) -> Result<Vec<A>, ModelError>,
+/// pictures. A pass that fails is repeated for each of its pictures alone, so that a bad one spoils no other. (What is too much
+/// at once is the engine's business.)
+pub(super) fn infer<'a, A>(
+    prepared: impl IntoIterator<Item = Result<Picture<'a>, ExplainError>>,
+    mut pass: impl FnMut(&[Picture<'a>]) -> Result<Vec<A>, ModelError>,
 ) -> Vec<Answer<A>> {
-    let mut answers: Vec<Option<Answer<A>>> = Vec::with_capacity(prepared.len());
-    let mut groups: Vec<(Vec<usize>, Vec<RgbImage>)> = Vec::new();
+    let mut answers: Vec<Option<Answer<A>>> = Vec::new();
+    let mut groups: Vec<(Vec<usize>, Vec<Picture<'a>>)> = Vec::new();
     for (index, picture) in prepared.into_iter().enumerate() {
         answers.push(None);
         match picture {
@@ -34,7 +33,7 @@ pub(super) fn infer<A>(
         }
     }
     for (indices, group) in groups {
-        let mut timed = |pictures: &[RgbImage]| {
+        let mut timed = |pictures: &[Picture<'a>]| {
             let mut watch = Stopwatch::start();
             let given = pass(pictures)?;
             debug_assert_eq!(given.len(), pictures.len());
@@ -58,15 +57,21 @@ pub(super) fn infer<A>(
 
 #[cfg(test)]
 mod tests {
+    use image::RgbImage;
+
     use super::*;
 
     /// The first pixel of each picture, and the sizes of the passes.
     fn first_pixels(prepared: Vec<Result<RgbImage, ExplainError>>) -> (Vec<Result<u8, String>>, Vec<usize>) {
         let mut passes = Vec::new();
-        let answers = infer(prepared, |pictures| {
+        let pictures = prepared.iter().map(|picture| match picture {
+            Ok(picture) => Ok(Picture::from(picture)),
+            Err(_) => Err(ExplainError::EmptyPicture),
+        });
+        let answers = infer(pictures, |pictures| {
             passes.push(pictures.len());
             assert!(pictures.iter().all(|picture| picture.dimensions() == pictures[0].dimensions()));
-            let values: Vec<u8> = pictures.iter().map(|picture| picture.as_raw()[0]).collect();
+            let values: Vec<u8> = pictures.iter().map(|picture| picture.on_host().unwrap().as_raw()[0]).collect();
             if values.contains(&BAD) { Err(ModelError::NotFinite) } else { Ok(values) }
         });
         let answers =

@@ -10,7 +10,6 @@ use crate::explain::normalise::normalise;
 use crate::explain::{Evidence, ExplainError, GradientSource, Method, MethodSettings, Reduction};
 use crate::labels::argmax;
 use crate::model::engine::{Engine, Tap};
-use crate::model::preprocess::squeeze;
 use crate::model::resnet::Resolution;
 use crate::stopwatch::Stopwatch;
 
@@ -74,7 +73,7 @@ pub struct MethodMap {
 /// When the model does not have the class that is to be explained.
 pub fn compare(engine: &Engine, picture: &RgbImage, settings: &ComparisonSettings) -> Result<Comparison, ExplainError> {
     let side = engine.description().input_size;
-    let prepared = squeeze(picture, None, side);
+    let prepared = engine.take(picture).resized((side, side))?;
     let explainers: Vec<_> =
         settings.methods.iter().map(|method| (*method, method.explainer(settings.method_settings))).collect();
     let first_tap = explainers.iter().map(|(_, explainer)| explainer.needs().first_tap()).min();

@@ -12,7 +12,7 @@ use crate::labels::argmax;
 use crate::model::device_layer::DeviceLayer;
 use crate::model::engine::Engine;
 use crate::pca::{CacheSettings, RefitCounts};
-use crate::scan::{Scan, ScanView, Scanner};
+use crate::scan::{self, Scan, ScanView, Scanner};
 use crate::stopwatch::Stopwatch;
 
 /// A scanner and what counts.
@@ -68,17 +68,17 @@ impl Scanned {
         let mut prepared = Vec::with_capacity(requests.len());
         for request in requests {
             let mut watch = Stopwatch::start();
-            let (picture, view) = self
-                .scanner
-                .prepare(request.image)
-                .map_or_else(|error| (Err(error), None), |(picture, view)| (Ok(picture), Some(view)));
-            pictures.push(picture);
-            let near = view.and_then(|view| self.scanner.prepare_near(request.image, view));
-            let near_view = near.map(|(picture, view)| {
-                pictures.push(Ok(picture));
-                view
-            });
-            prepared.push(view.map(|view| Prepared { view, near_view, time: watch.lap() }));
+            match self.scanner.prepare(request.image) {
+                Err(error) => {
+                    pictures.push(Err(error));
+                    prepared.push(None);
+                }
+                Ok(scan::Prepared { far: (far, view), near }) => {
+                    let (near, near_view) = near.unzip();
+                    pictures.extend([Some(far), near].into_iter().flatten().map(Ok));
+                    prepared.push(Some(Prepared { view, near_view, time: watch.lap() }));
+                }
+            }
         }
         let mut layers = batch::infer(pictures, |pictures| self.scanner.infer(pictures)).into_iter();
         let frames = requests.iter().zip(prepared);
@@ -166,5 +166,57 @@ impl Scanned {
         };
         let likeliest = (0..scan.posteriors.nrows()).max_by(|&one, &other| face(one).total_cmp(&face(other)));
         scan.posteriors.row(likeliest.unwrap_or(0)).to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use image::RgbImage;
+    use image::imageops::{FilterType, overlay, resize};
+    use tch::Device;
+
+    use super::*;
+    use crate::capture::stills::read_image;
+    use crate::scan::ScanSettings;
+
+    /// Two faces, one of them near.
+    fn frame() -> RgbImage {
+        let portrait = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/collins_no_mask.jpg");
+        let portrait = read_image(&portrait).unwrap();
+        let mut frame = RgbImage::from_pixel(1280, 720, image::Rgb([110; 3]));
+        overlay(&mut frame, &resize(&portrait, 900, 675, FilterType::Triangle), 0, 40);
+        overlay(&mut frame, &resize(&portrait, 320, 240, FilterType::Triangle), 940, 60);
+        frame
+    }
+
+    #[test]
+    fn what_a_gpu_finds_is_what_a_cpu_finds() {
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/resnet18-scenes.safetensors");
+        let scan = ScanSettings { short_side: 352, ..ScanSettings::default() };
+        let settings = ScanAnalysisSettings { scan, threshold: None, basis: BasisSettings::default() };
+        let frame = frame();
+        // Each source has a basis; the second frame of a source finds it there.
+        let requests = [0, 1, 0].map(|source| FrameRequest { source, image: &frame, live: false, pts: Duration::ZERO });
+        let analyses = |engine: Engine| {
+            let mut scanned = Scanned::new(engine, settings);
+            scanned.analyse_batch(&requests).into_iter().map(Result::unwrap).collect::<Vec<Analysis>>()
+        };
+        let cpu = analyses(Engine::load(&model, Device::Cpu).unwrap());
+        let gpu = analyses(Engine::load_as_on_gpu(&model).unwrap());
+        assert!(cpu[0].boxes.len() >= 2, "{:?}", cpu[0].boxes);
+        for (cpu, gpu) in cpu.iter().zip(&gpu) {
+            assert_eq!((cpu.label, cpu.scan, cpu.boxes.len()), (gpu.label, gpu.scan, gpu.boxes.len()));
+            assert!((cpu.confidence - gpu.confidence).abs() < 0.01, "{} {}", cpu.confidence, gpu.confidence);
+            for (cpu, gpu) in cpu.boxes.iter().zip(&gpu.boxes) {
+                let overlap = cpu.rect.iou(gpu.rect);
+                assert!(cpu.label == gpu.label && overlap > 0.95, "{cpu:?} {gpu:?}");
+                assert!((cpu.score - gpu.score).abs() < 0.02, "{cpu:?} {gpu:?}");
+            }
+            let difference = (&cpu.heat - &gpu.heat).iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+            assert!(difference < 0.03, "{difference}");
+        }
+        assert_eq!(gpu[2].cam.basis.unwrap().id, gpu[0].cam.basis.unwrap().id);
     }
 }

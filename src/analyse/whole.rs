@@ -8,7 +8,7 @@ use crate::boxes::{self, Detection};
 use crate::explain::{Evidence, ExplainError, Explainer, GradientSource};
 use crate::labels::{BACKGROUND, argmax};
 use crate::model::engine::{Engine, Inference};
-use crate::model::preprocess::squeeze;
+use crate::model::picture::Picture;
 use crate::stopwatch::Stopwatch;
 
 /// A model and the way its answers are explained.
@@ -41,36 +41,39 @@ impl Whole {
         let mut times = Vec::with_capacity(requests.len());
         for request in requests {
             let mut watch = Stopwatch::start();
-            let is_empty = request.image.is_empty();
-            prepared.push(if is_empty {
-                Err(ExplainError::EmptyPicture)
-            } else {
-                Ok(squeeze(request.image, None, side))
-            });
+            prepared.push(self.prepare(request.image, side));
             times.push(watch.lap());
         }
-        // The explainers look at the prepared pictures once more.
-        let pictures: Vec<Option<RgbImage>> = prepared.iter().map(|picture| picture.as_ref().ok().cloned()).collect();
         let first_tap = self.explainer.needs().first_tap();
-        let answers = batch::infer(prepared, |pictures| self.engine.infer(pictures, first_tap));
-        let frames = requests.iter().zip(pictures).zip(times).zip(answers);
-        let analyse = |(((request, picture), prepare), answer): (((&FrameRequest, Option<RgbImage>), _), _)| {
-            let (inference, infer) = answer?;
-            let picture = picture.expect("what the network has seen was prepared");
+        let answers = batch::infer(prepared, |pictures| {
+            let inferences = self.engine.infer(pictures, first_tap)?;
+            // The explainers look at the prepared pictures once more.
+            Ok(pictures.iter().map(Picture::another).zip(inferences).collect())
+        });
+        let frames = requests.iter().zip(times).zip(answers);
+        let analyse = |((request, prepare), answer): ((&FrameRequest, _), batch::Answer<(Picture, Inference)>)| {
+            let ((picture, inference), infer) = answer?;
             self.analyse(request.image, &picture, inference, AnalysisTimes { prepare, infer, ..Default::default() })
         };
         frames.map(analyse).collect()
+    }
+
+    fn prepare<'a>(&self, picture: &'a RgbImage, side: u32) -> Result<Picture<'a>, ExplainError> {
+        if picture.is_empty() {
+            return Err(ExplainError::EmptyPicture);
+        }
+        Ok(self.engine.take(picture).resized((side, side))?)
     }
 
     /// `times` are those of the steps so far.
     fn analyse(
         &self,
         picture: &RgbImage,
-        prepared: &RgbImage,
+        prepared: &Picture,
         inference: Inference,
         times: AnalysisTimes,
     ) -> Result<Analysis, ExplainError> {
-        let side = prepared.width();
+        let (side, _) = prepared.dimensions();
         let mut watch = Stopwatch::start();
         let label = argmax(&inference.logits);
         let evidence = Evidence {

@@ -52,17 +52,18 @@ impl ScanStages {
         let mut watch = Stopwatch::start();
         let (mut far, mut near, mut views) = (Vec::new(), Vec::new(), Vec::new());
         for frame in frames {
-            let (picture, view) = scanner.prepare(&frame.image)?;
+            let prepared = scanner.prepare(&frame.image)?;
+            let (picture, view) = prepared.far;
             far.push(picture);
-            let near_view = scanner.prepare_near(&frame.image, view).map(|(picture, view)| {
-                near.push(picture);
-                view
-            });
+            let (picture, near_view) = prepared.near.unzip();
+            near.extend(picture);
             views.push((view, near_view));
         }
+        scanner.engine().wait()?;
         laps.add(Stage::Prepare, watch.lap(), frames.len());
         let far = scanner.infer(&far)?;
         let near = scanner.infer(&near)?;
+        scanner.engine().wait()?;
         laps.add(Stage::Forward, watch.lap(), frames.len());
         let mut near = near.iter();
         for ((frame, layer), views) in frames.iter().zip(&far).zip(views) {

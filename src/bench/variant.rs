@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use image::RgbImage;
-use tch::Device;
 
 use super::BenchError;
 use super::frames::Frames;
@@ -39,7 +38,6 @@ const SOURCE: usize = 0;
 /// A variant that is ready.
 pub(super) struct Variant {
     settings: VariantSettings,
-    device: Device,
     batch: usize,
     frames: Frames,
     analyser: Analyser,
@@ -66,9 +64,9 @@ impl Variant {
         let frames = Frames::open(settings.source.clone())?;
         // Engines take as many threads as there are when they are loaded.
         threads::size_pools(settings.threads);
-        let device = device::resolve(settings.device)?;
-        let batch = settings.batch.unwrap_or_else(|| device::suitable_batch(device));
-        let engine = Engine::load(&settings.model, device)?.with_resolution(settings.resolution)?;
+        let engine = Engine::load(&settings.model, device::resolve(settings.device)?)?;
+        let engine = engine.with_precision(settings.precision)?.with_resolution(settings.resolution)?;
+        let batch = settings.batch.unwrap_or_else(|| device::suitable_batch(engine.device()));
         let analyser = Analyser::new(engine, settings.view);
         let stages = match settings.view {
             View::Scan(view) => Stages::Scan(Box::new(ScanStages::new(&view, analyser.classes()))),
@@ -78,7 +76,6 @@ impl Variant {
         let run = PipelineRun::new(settings.source.clone(), settings.frames, batch);
         Ok(Self {
             settings: settings.clone(),
-            device,
             batch,
             frames,
             analyser,
@@ -97,6 +94,10 @@ impl Variant {
             Stages::Scan(stages) => stages.views(),
             Stages::Whole(_) => None,
         };
+        let engine = match self.analyser.steps() {
+            Steps::Whole(engine) => engine,
+            Steps::Scan(scanner) => scanner.engine(),
+        };
         let size = |view: ScanView| (view.size.width, view.size.height);
         Options {
             video: match &settings.source {
@@ -114,7 +115,8 @@ impl Variant {
             },
             methods: settings.methods.iter().map(|method| method.name()).collect(),
             model: settings.model.display().to_string(),
-            device: device::name(self.device),
+            device: device::name(engine.device()),
+            precision: engine.precision().to_string(),
             threads: settings.threads.unwrap_or_else(available_threads),
             batch: self.batch,
             save_preset: self.saving.preset_name(),

@@ -2,7 +2,6 @@
 
 use std::hint::black_box;
 
-use image::RgbImage;
 use ndarray::Array2;
 
 use super::BenchError;
@@ -14,7 +13,7 @@ use crate::explain::{Evidence, ExplainError, Explainer, GradientSource, Method, 
 use crate::frame::Frame;
 use crate::labels::argmax;
 use crate::model::engine::{Engine, Tap};
-use crate::model::preprocess::squeeze;
+use crate::model::picture::Picture;
 use crate::stopwatch::Stopwatch;
 
 /// The methods.
@@ -47,7 +46,9 @@ impl WholeStages {
     ) -> Result<(), BenchError> {
         let side = engine.description().input_size;
         let mut watch = Stopwatch::start();
-        let prepared: Vec<RgbImage> = frames.iter().map(|frame| squeeze(&frame.image, None, side)).collect();
+        let prepared = frames.iter().map(|frame| engine.take(&frame.image).resized((side, side)));
+        let prepared = prepared.collect::<Result<Vec<Picture>, _>>()?;
+        engine.wait()?;
         laps.add(Stage::Prepare, watch.lap(), frames.len());
         let mut inferences = engine.infer(&prepared, Tap::Layer4)?;
         laps.add(Stage::Forward, watch.lap(), frames.len());

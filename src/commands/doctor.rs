@@ -99,7 +99,7 @@ fn loaded_from(library: &str) -> Option<String> {
 }
 
 fn cuda() -> Check {
-    let state = device::cuda_state();
+    let state = device::cuda_state(0);
     let result = if let CudaState::Ready(_) = state { Ok(state.to_string()) } else { Err(state.to_string()) };
     check("CUDA", result, Verdict::Absent)
 }

@@ -37,6 +37,7 @@ pub fn run(args: &EvaluateArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode>
         EvaluateConfig::Scenes(_) => scenes_model(),
     });
     let engine = Engine::load(&path, device::resolve(args.model.device)?)?;
+    let engine = engine.with_precision(args.model.precision.into())?;
     match config {
         EvaluateConfig::Classes(options) => classes(args, &path, &engine, options, shutdown),
         EvaluateConfig::Boxes(config) => boxes(args, &path, engine, config, shutdown),

@@ -139,7 +139,8 @@ fn each_picture(
 }
 
 fn load(args: &ExplainArgs, path: &Path, resolution: Resolution) -> anyhow::Result<Engine> {
-    Ok(Engine::load(path, device::resolve(args.model.device)?)?.with_resolution(resolution)?)
+    let engine = Engine::load(path, device::resolve(args.model.device)?)?;
+    Ok(engine.with_precision(args.model.precision.into())?.with_resolution(resolution)?)
 }
 
 fn settings(args: &ExplainArgs) -> ComparisonSettings {

@@ -39,7 +39,7 @@ use crate::threads;
 pub fn run(args: &RunArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     let mut config = RunConfig::new(args)?;
     if args.check {
-        Engine::load(&config.model, device::resolve(config.device)?)?;
+        Engine::load(&config.model, device::resolve(config.device)?)?.with_precision(config.precision)?;
         let sources = config.run.sources.len();
         return super::print(
             format!("{sources} source{}, all options valid\n", if sources == 1 { "" } else { "s" }).as_bytes(),
@@ -49,9 +49,10 @@ pub fn run(args: &RunArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     // First, because an address that is taken should be told before a model is loaded.
     let mut sinks = open_live_outputs(&config, &stats)?;
     threads::size_pools(config.threads);
-    let device = device::resolve(config.device)?;
+    let engine = Engine::load(&config.model, device::resolve(config.device)?)?;
+    let engine = engine.with_precision(config.precision)?.with_resolution(config.resolution)?;
+    let (device, precision) = (engine.device(), engine.precision());
     config.run.batch = config.batch.unwrap_or_else(|| device::suitable_batch(device));
-    let engine = Engine::load(&config.model, device)?.with_resolution(config.resolution)?;
     config.run.model = identity(&config.model)?;
     let mut analyser = Analyser::new(engine, config.view);
     let annotator = Annotator::new()?;
@@ -63,7 +64,7 @@ pub fn run(args: &RunArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     if sinks.is_empty() {
         tracing::info!("no output asked for: only the summary will be shown (see --save, --events, --serve, --show)");
     }
-    tracing::info!("{} on {}", config.model.display(), device::name(device));
+    tracing::info!("{} on {} in {precision} precision", config.model.display(), device::name(device));
 
     let mut display = Display::new(args.progress, &config.run);
     let mut summary = pipeline::run(&config.run, &mut analyser, annotator, sinks, &stats, &mut display, shutdown);

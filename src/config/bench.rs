@@ -10,6 +10,7 @@ use crate::capture::SourceSpec;
 use crate::cli::{BenchArgs, BenchOptions, ExplanationArgs, FrameSize, LayerArg, PresetArg, ScanArg, ScanArgs};
 use crate::explain::{Method, MethodSettings};
 use crate::model::device::DeviceChoice;
+use crate::model::precision::PrecisionChoice;
 use crate::model::resnet::Resolution;
 
 /// Made-up frames are as large as those of common cameras.
@@ -37,6 +38,8 @@ pub struct VariantSettings {
     pub model: PathBuf,
     /// Where it runs.
     pub device: DeviceChoice,
+    /// What a forward pass computes with.
+    pub precision: PrecisionChoice,
     /// Threads of a forward pass on the CPU; all cores if `None`.
     pub threads: Option<usize>,
     /// Most frames in one forward pass; what suits the device if `None`.
@@ -120,6 +123,7 @@ impl VariantSettings {
                 View::Scan(_) => scenes_model(),
             }),
             device: options.model.device,
+            precision: options.model.precision.into(),
             threads: options.model.threads,
             batch: options.batch.map(usize::from),
             resolution,

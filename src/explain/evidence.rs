@@ -1,13 +1,13 @@
 //! What a method may consult: the activations at once, gradients and further passes when it asks for them, so that none
 //! pays for what it does not use.
 
-use image::RgbImage;
 use ndarray::{Array2, ArrayView1, ArrayView2, ArrayView3};
 
 use super::ExplainError;
 use crate::model::ModelError;
 use crate::model::engine::{Engine, Inference, Tap};
 use crate::model::layer::Layer;
+use crate::model::picture::Picture;
 
 /// Masks of a picture that a method keeps in memory at once: 13 MB at 224x224.
 pub(super) const MASKS_AT_ONCE: usize = 64;
@@ -29,7 +29,7 @@ pub trait Network {
     /// # Errors
     ///
     /// When the network fails.
-    fn logits_under_masks(&self, picture: &RgbImage, masks: ArrayView3<f32>) -> Result<Array2<f32>, ModelError>;
+    fn logits_under_masks(&self, picture: &Picture, masks: ArrayView3<f32>) -> Result<Array2<f32>, ModelError>;
 }
 
 impl Network for Engine {
@@ -41,7 +41,7 @@ impl Network for Engine {
         self.gradients(tap, layer, class_weights)
     }
 
-    fn logits_under_masks(&self, picture: &RgbImage, masks: ArrayView3<f32>) -> Result<Array2<f32>, ModelError> {
+    fn logits_under_masks(&self, picture: &Picture, masks: ArrayView3<f32>) -> Result<Array2<f32>, ModelError> {
         self.logits_of_blends(picture, None, masks)
     }
 }
@@ -62,7 +62,7 @@ pub struct Evidence<'a> {
     /// The network that answered.
     pub network: &'a dyn Network,
     /// The picture as the network saw it.
-    pub picture: &'a RgbImage,
+    pub picture: &'a Picture<'a>,
     /// The network's answer; with `layer3` if a method needs it.
     pub inference: &'a Inference,
     /// Index of the class.

@@ -3,9 +3,10 @@
 //! Maps are a hundredth of the activations that they are read from. On a GPU, only they need to leave it.
 
 use ndarray::{Array1, Array2, Axis};
-use tch::{Device, Kind, TchError, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::ModelError;
+use super::device_matrix::DeviceMatrix;
 use super::layer::Layer;
 use super::tensors::to_rows;
 
@@ -19,7 +20,7 @@ pub struct DeviceLayer {
 }
 
 impl DeviceLayer {
-    /// One a picture, from a batch (N, C, H, W).
+    /// One a picture, from a batch (N, C, H, W) of any precision.
     ///
     /// # Errors
     ///
@@ -32,8 +33,9 @@ impl DeviceLayer {
         if means.iter().any(|mean| !mean.is_finite()) {
             return Err(ModelError::NotFinite);
         }
-        // (N, C, H, W) -> (N, H W, C): a position's filters side by side, as every explainer reads them.
-        let by_position = batch.f_flatten(2, 3)?.f_transpose(1, 2)?.f_contiguous()?;
+        // (N, C, H, W) -> (N, H W, C): a position's filters side by side, as every explainer reads them. Principal components
+        // need single precision.
+        let by_position = batch.f_flatten(2, 3)?.f_transpose(1, 2)?.f_to_kind(Kind::Float)?.f_contiguous()?;
         let of_picture = |(index, mean): (i64, ndarray::ArrayView1<f32>)| {
             Ok(Self { activations: by_position.f_get(index)?, grid, mean: mean.mapv(f64::from) })
         };
@@ -79,32 +81,27 @@ impl DeviceLayer {
     /// # Errors
     ///
     /// When libtorch refuses, other numbers of filters for example.
-    pub fn times(&self, weights: &Array2<f32>) -> Result<Array2<f32>, ModelError> {
+    pub fn times(&self, weights: &DeviceMatrix) -> Result<Array2<f32>, ModelError> {
         let _no_gradients = tch::no_grad_guard();
-        Ok(to_rows(&self.activations.f_matmul(&self.upload(weights)?)?)?)
+        Ok(to_rows(&self.activations.f_matmul(&weights.on(self.activations.device())?)?)?)
     }
 
-    /// With X the activations less `centre` (filters): |X V|^2 along orthonormal directions V (filters, components), and |X|^2.
+    /// With X the activations less `centre` (1, filters): |X V|^2 along orthonormal directions V (filters, components), and
+    /// |X|^2.
     ///
     /// # Errors
     ///
     /// When libtorch refuses, other numbers of filters for example.
-    pub fn sums_of_squares(&self, centre: &Array1<f32>, directions: &Array2<f32>) -> Result<(f64, f64), ModelError> {
+    pub fn sums_of_squares(&self, centre: &DeviceMatrix, directions: &DeviceMatrix) -> Result<(f64, f64), ModelError> {
         let _no_gradients = tch::no_grad_guard();
-        let centre = centre.view().insert_axis(Axis(0)).to_owned();
-        let centred = self.activations.f_sub(&self.upload(&centre)?)?;
-        let scores = centred.f_matmul(&self.upload(directions)?)?;
+        let device = self.activations.device();
+        let centred = self.activations.f_sub(&centre.on(device)?)?;
+        let scores = centred.f_matmul(&directions.on(device)?)?;
         let sum = |values: &Tensor| values.f_square()?.f_sum(Kind::Double);
         // One transfer for both.
         let sums =
             Vec::<f64>::try_from(&Tensor::f_stack(&[sum(&scores)?, sum(&centred)?], 0)?.f_to_device(Device::Cpu)?)?;
         Ok((sums[0], sums[1]))
-    }
-
-    fn upload(&self, matrix: &Array2<f32>) -> Result<Tensor, TchError> {
-        let values: Vec<f32> = matrix.iter().copied().collect();
-        let shape = [matrix.nrows() as i64, matrix.ncols() as i64];
-        Tensor::f_from_slice(&values)?.f_view(shape)?.f_to_device(self.activations.device())
     }
 }
 
@@ -146,17 +143,18 @@ mod tests {
             assert!(largest((layer.mean() - &mean).into_iter()) < 1e-6);
             // Columns side by side and below one another in memory.
             for weights in [matrix(7, 5, 2), matrix(5, 7, 3).reversed_axes()] {
-                let products = layer.times(&weights).unwrap().mapv(f64::from);
+                let products = layer.times(&DeviceMatrix::new(weights.clone())).unwrap().mapv(f64::from);
                 let expected = activations.dot(&weights.mapv(f64::from));
                 assert!(largest((products - expected).into_iter()) < 1e-5);
             }
-            let (centre, directions) = (matrix(1, 7, 4).row(0).to_owned(), matrix(7, 2, 5));
-            let (along, total) = layer.sums_of_squares(&centre, &directions).unwrap();
+            let (centre, directions) = (matrix(1, 7, 4), matrix(7, 2, 5));
+            let of = |matrix: &Array2<f32>| DeviceMatrix::new(matrix.clone());
+            let (along, total) = layer.sums_of_squares(&of(&centre), &of(&directions)).unwrap();
             let centred = &activations - &centre.mapv(f64::from);
             let square = |values: &Array2<f64>| values.iter().map(|value| value * value).sum::<f64>();
             let scores = centred.dot(&directions.mapv(f64::from));
             assert!((along / square(&scores) - 1.0).abs() < 1e-5 && (total / square(&centred) - 1.0).abs() < 1e-5);
-            assert_eq!(layer.sums_of_squares(&centre, &Array2::zeros((7, 0))).unwrap().0, 0.0);
+            assert_eq!(layer.sums_of_squares(&of(&centre), &of(&Array2::zeros((7, 0)))).unwrap().0, 0.0);
         }
     }
 
@@ -168,6 +166,20 @@ mod tests {
             assert!(matches!(DeviceLayer::from_batch(&batch), Err(ModelError::NotFinite)));
         }
         let layer = DeviceLayer::from_batch(&batch()).unwrap().remove(0);
-        assert!(matches!(layer.times(&matrix(6, 2, 6)), Err(ModelError::Torch(_))));
+        assert!(matches!(layer.times(&DeviceMatrix::new(matrix(6, 2, 6))), Err(ModelError::Torch(_))));
+    }
+
+    #[test]
+    fn half_precision_and_its_order_in_memory_are_left_behind() {
+        let channels_last = batch().permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
+        let exact = DeviceLayer::from_batch(&batch()).unwrap();
+        let half = DeviceLayer::from_batch(&channels_last.to_kind(Kind::Half)).unwrap();
+        for (exact, half) in exact.iter().zip(&half) {
+            assert_eq!(half.activations.kind(), Kind::Float);
+            // Values below 2 are rounded by at most 2^-11, half of their last place.
+            let difference = &half.to_host().unwrap().activations - &exact.to_host().unwrap().activations;
+            assert!(largest(difference.mapv(f64::from).into_iter()) <= 1.0 / 2048.0);
+            assert!(largest((half.mean() - exact.mean()).into_iter()) <= 1.0 / 2048.0);
+        }
     }
 }

@@ -9,12 +9,17 @@ use tch::{Device, Kind, Tensor};
 
 use super::ModelError;
 use super::checkpoint::{Model, ModelDescription};
-use super::cpu::{Activations, CpuNetwork, Wanted};
+use super::cpu::{Activations, Wanted};
+use super::device::{self, synchronise};
 use super::device_layer::DeviceLayer;
-use super::folded::FoldedResNet18;
+use super::forward::Forward;
 use super::layer::Layer;
-use super::preprocess::to_input;
-use super::resnet::Resolution;
+use super::memory::{PassLimit, Retreat, is_out_of_memory};
+use super::picture::Picture;
+use super::place::Place;
+use super::precision::{Precision, PrecisionChoice};
+use super::preprocess::Normaliser;
+use super::resnet::{ResNet18, Resolution};
 use super::tensors::to_rows;
 
 /// Pictures a forward pass where many variants of one are asked for: enough to keep the cores busy, few enough for the
@@ -22,24 +27,27 @@ use super::tensors::to_rows;
 const BLENDS_AT_ONCE: usize = 16;
 
 /// A loaded model on its device. One thread owns it: libtorch's tensors can be sent, but not shared.
+///
+/// A GPU without room for its batches gets smaller ones, and in the end gives way to the CPU; both are told on one line.
 #[derive(Debug)]
 pub struct Engine {
-    /// As it was trained, for gradients.
-    model: Model,
-    forward: Forward,
-    device: Device,
+    description: ModelDescription,
     resolution: Resolution,
+    precision: PrecisionChoice,
     class_weights: Array2<f32>,
     class_biases: Array1<f32>,
+    limit: PassLimit,
+    running: RefCell<Running>,
 }
 
-/// Who computes activations.
+/// The network where it runs now.
 #[derive(Debug)]
-enum Forward {
-    /// We do, on processors that can.
-    Cpu(Box<RefCell<CpuNetwork>>),
-    /// libtorch.
-    Torch(Box<FoldedResNet18>),
+struct Running {
+    place: Place,
+    /// As it was trained, for gradients.
+    network: ResNet18,
+    forward: Forward,
+    precision: Precision,
 }
 
 /// The network's answer for one picture.
@@ -65,17 +73,39 @@ pub enum Tap {
 }
 
 impl Engine {
-    /// Loads a model file onto a device.
+    /// Loads a model file onto a device, or onto the CPU if the device has no room for it.
     ///
     /// # Errors
     ///
     /// See [`Model::load`].
     pub fn load(path: &Path, device: Device) -> Result<Self, ModelError> {
-        let model = Model::load(path, device)?;
-        let forward = Forward::new(&model, device, Resolution::Native)?;
-        let class_weights = to_rows(model.network.class_weights())?;
-        let class_biases = to_rows(&model.network.class_biases().f_unsqueeze(0)?)?.row(0).to_owned();
-        Ok(Self { model, forward, device, resolution: Resolution::Native, class_weights, class_biases })
+        match Self::load_at(path, Place::of(device)) {
+            Err(error) if device != Device::Cpu && is_out_of_memory(&error) => {
+                tracing::warn!("computing on the CPU: {} has no memory for the model", device::name(device));
+                Self::load_at(path, Place::Cpu)
+            }
+            loaded => loaded,
+        }
+    }
+
+    /// As on a GPU, with tensors on the CPU.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::load`].
+    #[cfg(test)]
+    pub(crate) fn load_as_on_gpu(path: &Path) -> Result<Self, ModelError> {
+        Self::load_at(path, Place::Gpu(Device::Cpu))
+    }
+
+    fn load_at(path: &Path, place: Place) -> Result<Self, ModelError> {
+        let Model { description, network, .. } = Model::load(path, place.device())?;
+        let class_weights = to_rows(network.class_weights())?;
+        let class_biases = to_rows(&network.class_biases().f_unsqueeze(0)?)?.row(0).to_owned();
+        let (resolution, precision) = (Resolution::Native, PrecisionChoice::Auto);
+        let running = Running::new(network, &description, place, precision, resolution)?;
+        let limit = PassLimit::default();
+        Ok(Self { description, resolution, precision, class_weights, class_biases, limit, running: running.into() })
     }
 
     /// The same engine with `layer4` read at another resolution. Logits and probabilities stay those of the native one,
@@ -88,13 +118,32 @@ impl Engine {
         if resolution == self.resolution {
             return Ok(self);
         }
-        let forward = Forward::new(&self.model, self.device, resolution)?;
-        Ok(Self { forward, resolution, ..self })
+        Self { resolution, ..self }.made_ready()
+    }
+
+    /// The same engine with forward passes in another precision. Gradients, and passes through blends of pictures, are always in
+    /// single precision.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such precision on its device, or libtorch refuses, for want of memory for example.
+    pub fn with_precision(self, precision: PrecisionChoice) -> Result<Self, ModelError> {
+        let resolved = precision.resolve(self.running.borrow().place)?;
+        let engine = Self { precision, ..self };
+        if resolved == engine.precision() { Ok(engine) } else { engine.made_ready() }
+    }
+
+    /// As its settings say.
+    fn made_ready(self) -> Result<Self, ModelError> {
+        let Self { running, description, precision, resolution, .. } = self;
+        let Running { place, network, .. } = running.into_inner();
+        let running = Running::new(network, &description, place, precision, resolution)?;
+        Ok(Self { running: running.into(), description, precision, resolution, ..self })
     }
 
     /// What the model file says of itself.
     pub fn description(&self) -> &ModelDescription {
-        &self.model.description
+        &self.description
     }
 
     /// Weights of the fully connected layer, (classes, filters).
@@ -107,24 +156,44 @@ impl Engine {
         &self.class_biases
     }
 
-    /// Where the network runs.
+    /// Where the network runs: not necessarily where it was loaded, if there was no room.
     pub fn device(&self) -> Device {
-        self.device
+        self.running.borrow().place.device()
+    }
+
+    /// What forward passes compute with.
+    pub fn precision(&self) -> Precision {
+        self.running.borrow().precision
+    }
+
+    /// Waits until the device has done all that it was told to do. A GPU works on while its host goes on, which those who measure
+    /// must not mistake for speed.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch refuses.
+    pub fn wait(&self) -> Result<(), ModelError> {
+        Ok(synchronise(self.device())?)
+    }
+
+    /// Hands a picture to the device where the network runs; on a CPU that costs nothing.
+    pub fn take<'a>(&self, picture: &'a RgbImage) -> Picture<'a> {
+        match self.running.borrow().place {
+            Place::Cpu => Picture::from(picture),
+            Place::Gpu(device) => Picture::upload(picture, device),
+        }
     }
 
     /// Runs the network on prepared pictures, all of one size, and gives the activations of all stages from `first` on.
     ///
     /// # Errors
     ///
-    /// When libtorch refuses, for want of memory for example, or a logit is not finite, which a damaged model causes.
-    pub fn infer(&self, prepared: &[RgbImage], first: Tap) -> Result<Vec<Inference>, ModelError> {
-        if prepared.is_empty() {
-            return Ok(Vec::new());
-        }
+    /// When libtorch refuses, or a logit is not finite, which a damaged model causes.
+    pub fn infer(&self, prepared: &[Picture], first: Tap) -> Result<Vec<Inference>, ModelError> {
         let atrous = self.resolution == Resolution::Atrous;
         let wanted = Wanted { layer3: first == Tap::Layer3, native: true, atrous };
-        let temperature = self.model.description.temperature as f32;
-        let activations = self.activations(prepared, wanted)?.into_iter();
+        let temperature = self.description.temperature as f32;
+        let activations = self.in_passes(prepared, |forward, pictures| forward.activations(pictures, wanted))?;
         let answer = |Activations { layer3, native, atrous }| {
             let native: Layer = native.expect("what was asked for");
             let pooled = native.activations.mean_axis(Axis(0)).expect("at least one position");
@@ -135,52 +204,41 @@ impl Engine {
             let probabilities = softmax(&logits / temperature);
             Ok(Inference { logits, probabilities, layer4: atrous.unwrap_or(native), layer3 })
         };
-        activations.map(answer).collect()
-    }
-
-    fn activations(&self, prepared: &[RgbImage], wanted: Wanted) -> Result<Vec<Activations>, ModelError> {
-        let network = match &self.forward {
-            Forward::Cpu(network) => return Ok(network.borrow_mut().forward(prepared, wanted)),
-            Forward::Torch(network) => network,
-        };
-        let _no_gradients = tch::no_grad_guard();
-        let input = to_input(prepared, &self.model.description.normalisation, self.device)?;
-        let layer3 = network.layer3(&input)?;
-        let layer4 = |wanted: bool, resolution| {
-            let layer4 = wanted.then(|| network.layer4(&layer3, resolution)).transpose()?;
-            layer4.as_ref().map(to_host).transpose()
-        };
-        let mut native = layer4(wanted.native, Resolution::Native)?.map(Vec::into_iter);
-        let mut atrous = layer4(wanted.atrous, Resolution::Atrous)?.map(Vec::into_iter);
-        let mut layer3 = wanted.layer3.then(|| to_host(&layer3)).transpose()?.map(Vec::into_iter);
-        let next = |layers: &mut Option<std::vec::IntoIter<Layer>>| layers.as_mut().and_then(Iterator::next);
-        let of_picture =
-            |_| Activations { layer3: next(&mut layer3), native: next(&mut native), atrous: next(&mut atrous) };
-        Ok(prepared.iter().map(of_picture).collect())
+        activations.into_iter().map(answer).collect()
     }
 
     /// What `layer4` gives for prepared pictures, all of one size, at the engine's resolution; it stays on the device.
     ///
     /// # Errors
     ///
-    /// When libtorch refuses, for want of memory for example, or an activation is not finite, which a damaged model causes.
-    pub fn layer4(&self, prepared: &[RgbImage]) -> Result<Vec<DeviceLayer>, ModelError> {
-        if prepared.is_empty() {
-            return Ok(Vec::new());
+    /// When libtorch refuses, or an activation is not finite, which a damaged model causes.
+    pub fn layer4(&self, prepared: &[Picture]) -> Result<Vec<DeviceLayer>, ModelError> {
+        self.in_passes(prepared, |forward, pictures| forward.layer4(pictures, self.resolution))
+    }
+
+    /// Sends pictures, all of one size, through the network in as few passes as the device has memory for.
+    pub(super) fn in_passes<A>(
+        &self,
+        pictures: &[Picture],
+        pass: impl Fn(&Forward, &[Picture]) -> Result<Vec<A>, ModelError>,
+    ) -> Result<Vec<A>, ModelError> {
+        let Some(size) = pictures.first().map(Picture::dimensions) else { return Ok(Vec::new()) };
+        let device = device::name(self.device());
+        let pass = |pictures: &[Picture]| pass(&self.running.borrow().forward, pictures);
+        self.limit.in_passes(pictures, size, &device, pass, || self.retreat())
+    }
+
+    /// Moves the network, with the weights that it has, from a GPU to the CPU.
+    fn retreat(&self) -> Result<Retreat, ModelError> {
+        if self.running.borrow().place == Place::Cpu {
+            return Ok(Retreat::Nowhere);
         }
-        let network = match &self.forward {
-            Forward::Torch(network) => network,
-            Forward::Cpu(network) => {
-                let native = self.resolution == Resolution::Native;
-                let wanted = Wanted { layer3: false, native, atrous: !native };
-                let activations = network.borrow_mut().forward(prepared, wanted).into_iter();
-                let layers = activations.map(|activations| activations.native.or(activations.atrous));
-                return layers.map(|layer| DeviceLayer::from_host(&layer.expect("what was asked for"))).collect();
-            }
-        };
-        let _no_gradients = tch::no_grad_guard();
-        let input = to_input(prepared, &self.model.description.normalisation, self.device)?;
-        DeviceLayer::from_batch(&network.layer4(&network.layer3(&input)?, self.resolution)?)
+        let network = self.running.borrow().network.to_device(Device::Cpu)?;
+        // Where there is no half precision, single is as good.
+        let precision = PrecisionChoice::Auto;
+        let running = Running::new(network, &self.description, Place::Cpu, precision, self.resolution)?;
+        self.running.replace(running);
+        Ok(Retreat::ToCpu)
     }
 
     /// Back-propagates the score w' GAP(A), where A are `layer4`'s activations and GAP their mean over all positions, to what
@@ -197,20 +255,22 @@ impl Engine {
         layer: &Layer,
         class_weights: ArrayView1<f32>,
     ) -> Result<Array2<f32>, ModelError> {
+        let running = self.running.borrow();
         let (rows, columns) = layer.grid;
         let values: Vec<f32> = layer.activations.iter().copied().collect();
         let shape = [1, rows as i64, columns as i64, layer.activations.ncols() as i64];
-        let tapped = Tensor::f_from_slice(&values)?.f_view(shape)?.f_permute([0, 3, 1, 2])?.f_to_device(self.device)?;
+        let device = running.place.device();
+        let tapped = Tensor::f_from_slice(&values)?.f_view(shape)?.f_permute([0, 3, 1, 2])?.f_to_device(device)?;
         let tapped = tapped.f_set_requires_grad(true)?;
         let weights: Vec<f32> = class_weights.iter().copied().collect();
-        let weights = Tensor::f_from_slice(&weights)?.f_to_device(self.device)?;
+        let weights = Tensor::f_from_slice(&weights)?.f_to_device(device)?;
         let layer4 = match tap {
-            Tap::Layer3 => self.model.network.layer4(&tapped, Resolution::Native)?,
+            Tap::Layer3 => running.network.layer4(&tapped, Resolution::Native)?,
             Tap::Layer4 => tapped.shallow_clone(),
         };
         let pooled = layer4.f_mean_dim([0i64, 2, 3].as_slice(), false, Kind::Float)?;
         let gradients = Tensor::f_run_backward(&[pooled.f_dot(&weights)?], &[&tapped], false, false)?;
-        Ok(to_host(&gradients[0])?.remove(0).activations)
+        Ok(DeviceLayer::from_batch(&gradients[0])?.remove(0).to_host()?.activations)
     }
 
     /// Logits (masks, classes) of blends of two prepared pictures, base + mask (picture - base), computed on normalised
@@ -222,13 +282,15 @@ impl Engine {
     /// When libtorch refuses.
     pub fn logits_of_blends(
         &self,
-        picture: &RgbImage,
-        base: Option<&RgbImage>,
+        picture: &Picture,
+        base: Option<&Picture>,
         masks: ArrayView3<f32>,
     ) -> Result<Array2<f32>, ModelError> {
         let _no_gradients = tch::no_grad_guard();
-        let normalisation = &self.model.description.normalisation;
-        let prepare = |picture: &RgbImage| to_input(std::slice::from_ref(picture), normalisation, self.device);
+        let Running { place, network, .. } = &*self.running.borrow();
+        let device = place.device();
+        let normaliser = Normaliser::new(&self.description.normalisation, device)?;
+        let prepare = |picture: &Picture| normaliser.apply(&picture.on_device(device)?.f_unsqueeze(0)?);
         let picture = prepare(picture)?;
         let base = match base {
             Some(base) => prepare(base)?,
@@ -240,9 +302,9 @@ impl Engine {
             let (count, rows, columns) = masks.dim();
             let values: Vec<f32> = masks.iter().copied().collect();
             let shape = [count as i64, 1, rows as i64, columns as i64];
-            let masks = Tensor::f_from_slice(&values)?.f_view(shape)?.f_to_device(self.device)?;
+            let masks = Tensor::f_from_slice(&values)?.f_view(shape)?.f_to_device(device)?;
             let blends = masks.f_mul(&difference)?.f_add(&base)?;
-            logits.push(to_rows(&self.model.network.logits(&self.model.network.activations(&blends)?)?)?);
+            logits.push(to_rows(&network.logits(&network.activations(&blends)?)?)?);
         }
         let views: Vec<_> = logits.iter().map(|logits: &Array2<f32>| logits.view()).collect();
         let classes = self.class_weights.nrows();
@@ -250,24 +312,19 @@ impl Engine {
     }
 }
 
-impl Forward {
-    fn new(model: &Model, device: Device, resolution: Resolution) -> Result<Self, ModelError> {
-        let _no_gradients = tch::no_grad_guard();
-        let folded = FoldedResNet18::new(&model.network)?;
-        if device == Device::Cpu {
-            let threads = tch::get_num_threads().unsigned_abs() as usize;
-            let network = CpuNetwork::new(&folded, &model.description.normalisation, resolution, threads)?;
-            if let Some(network) = network {
-                return Ok(Self::Cpu(Box::new(RefCell::new(network))));
-            }
-        }
-        Ok(Self::Torch(Box::new(folded)))
+impl Running {
+    /// Makes a network that lies on the place's device ready to run there.
+    fn new(
+        network: ResNet18,
+        description: &ModelDescription,
+        place: Place,
+        precision: PrecisionChoice,
+        resolution: Resolution,
+    ) -> Result<Self, ModelError> {
+        let precision = precision.resolve(place)?;
+        let forward = Forward::new(&network, &description.normalisation, place, precision, resolution)?;
+        Ok(Self { place, network, forward, precision })
     }
-}
-
-/// One a picture, from a batch (N, C, H, W).
-fn to_host(batch: &Tensor) -> Result<Vec<Layer>, ModelError> {
-    DeviceLayer::from_batch(batch)?.iter().map(DeviceLayer::to_host).collect()
 }
 
 fn softmax(logits: Array1<f32>) -> Array1<f32> {

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use tch::{TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 use super::resnet::{BATCH_NORM_EPS, ResNet18, Resolution};
 
@@ -57,6 +57,23 @@ impl FoldedResNet18 {
         })
     }
 
+    /// The same network in a precision, a position's weights side by side: with such pictures as
+    /// [`Normaliser`](super::preprocess::Normaliser) gives, cuDNN reorders nothing, and multiplies half precision on its tensor
+    /// cores. Pictures must come in that precision, and so do activations.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch refuses, for want of memory for example.
+    pub fn channels_last(self, kind: Kind) -> Result<Self, TchError> {
+        let layer =
+            |[first, second]: [Block; 2]| Ok::<_, TchError>([first.channels_last(kind)?, second.channels_last(kind)?]);
+        let [layer1, layer2, layer3, layer4] = self.layers;
+        Ok(Self {
+            stem: self.stem.channels_last(kind)?,
+            layers: [layer(layer1)?, layer(layer2)?, layer(layer3)?, layer(layer4)?],
+        })
+    }
+
     /// Activations of `layer3`: from normalised RGB (N, 3, H, W) to (N, 256, H/16, W/16), rounded up.
     ///
     /// # Errors
@@ -83,6 +100,14 @@ impl FoldedResNet18 {
 }
 
 impl Block {
+    fn channels_last(self, kind: Kind) -> Result<Self, TchError> {
+        Ok(Self {
+            first: self.first.channels_last(kind)?,
+            second: self.second.channels_last(kind)?,
+            shortcut: self.shortcut.map(|shortcut| shortcut.channels_last(kind)).transpose()?,
+        })
+    }
+
     fn forward(&self, x: &Tensor, stride: i64, dilations: [i64; 2]) -> Result<Tensor, TchError> {
         let y = self.first.forward_with(x, stride, dilations[0])?.f_relu_()?;
         let y = self.second.forward_with(&y, 1, dilations[1])?;
@@ -94,6 +119,12 @@ impl Block {
 }
 
 impl Convolution {
+    fn channels_last(self, kind: Kind) -> Result<Self, TchError> {
+        let weight = self.weight.f_to_kind(kind)?;
+        let weight = weight.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?;
+        Ok(Self { weight, bias: self.bias.f_to_kind(kind)?, stride: self.stride })
+    }
+
     /// Padded so that stride alone decides the output size.
     fn forward_with(&self, x: &Tensor, stride: i64, dilation: i64) -> Result<Tensor, TchError> {
         let padding = dilation * (self.weight.size()[2] - 1) / 2;

@@ -1,23 +1,38 @@
 //! The classifier: ResNet18 in libtorch, from weights on disk to logits and activations.
 //!
-//! [`resnet`] is the network, [`weights`] the file format, [`checkpoint`] the three kinds of file a network can
-//! come from, [`preprocess`] the way from pixels to its input, [`folded`] the network as it runs, by libtorch or, on CPUs that
-//! can, by convolutions of our own (`cpu`), [`engine`] what the pipeline calls. What leaves the engine is plain data
-//! ([`layer`]), or can be asked for it ([`device_layer`]), so that nothing downstream knows of libtorch.
+//! [`resnet`] is the network, [`weights`] the file format, [`checkpoint`] the three kinds of file a network can come from.
+//!
+//! ```text
+//! frame ─► picture ─► forward ─┬─ cpu: convolutions of our own ─┬─► layer4 (layer, device_layer) ─► maps
+//!                              └─ folded: libtorch ─────────────┘
+//! ```
+//!
+//! [`preprocess`] is the way from pixels to the network's input on the host, [`picture`] a picture wherever the network looks at
+//! it, [`folded`] the network as it runs, and [`engine`] what the pipeline calls; `place`, [`precision`] and `memory` say where it
+//! runs, with what numbers, and what happens when there is no room. What leaves the engine is plain data ([`layer`]), or can be
+//! asked for it ([`device_layer`]), so that nothing downstream knows of libtorch.
 
 pub mod checkpoint;
 mod cpu;
 pub mod device;
 pub mod device_layer;
+pub mod device_matrix;
 pub mod engine;
 pub mod folded;
+mod forward;
 pub mod identity;
 pub mod layer;
+mod memory;
+pub mod picture;
+mod place;
+pub mod precision;
 pub mod preprocess;
 pub mod resnet;
 pub mod tensors;
 pub mod weights;
 
+#[cfg(test)]
+mod gpu_tests;
 #[cfg(test)]
 mod tests;
 
@@ -95,5 +110,6 @@ impl ModelError {
 
 /// libtorch appends a C++ backtrace to its messages; only the first line is for people.
 fn first_line(error: &tch::TchError) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().trim_start_matches("Internal torch error: ").to_owned()
 }

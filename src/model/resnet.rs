@@ -3,10 +3,11 @@
 //! The parameter names equal torchvision's `resnet18`, so that its checkpoints load as they are. The forward pass
 //! is written with the fallible calls of `tch` throughout: a libtorch failure is an error, never a panic.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::Serialize;
-use tch::{Kind, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 /// torchvision's default of `BatchNorm2d`.
 pub const BATCH_NORM_EPS: f64 = 1e-5;
@@ -131,6 +132,17 @@ impl ResNet18 {
             layer4: layer("layer4", 256, FEATURES, provide)?,
             fc: Linear { weight: provide("fc.weight", &[classes, FEATURES])?, bias: provide("fc.bias", &[classes])? },
         })
+    }
+
+    /// The network on a device, without gradients.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch refuses, for want of memory for example.
+    pub fn to_device(&self, device: Device) -> Result<Self, TchError> {
+        let tensors: HashMap<String, &Tensor> = self.named_tensors().into_iter().collect();
+        let classes = self.class_biases().size1()?;
+        Self::assemble(classes, &mut |name, _| tensors[name].f_detach()?.f_to_device(device))
     }
 
     /// Activations of `layer4`: from normalised RGB (N, 3, H, W) to (N, 512, H/32, W/32), rounded up.

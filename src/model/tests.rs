@@ -15,6 +15,7 @@ use super::checkpoint::{Model, ModelDescription, load_initial};
 use super::engine::{Engine, Tap};
 use super::folded::FoldedResNet18;
 use super::layer::Layer;
+use super::picture::Picture;
 use super::preprocess::{Normalisation, to_input};
 use super::resnet::{ResNet18, Resolution, Stage};
 use super::tensors::to_rows;
@@ -296,7 +297,7 @@ fn the_temperature_divides_logits_before_they_become_probabilities() {
         description.temperature = temperature;
         Model::save(&folder.file(), &description, &network).unwrap();
         let engine = Engine::load(&folder.file(), Device::Cpu).unwrap();
-        engine.infer(std::slice::from_ref(&picture), Tap::Layer4).unwrap().pop().unwrap()
+        engine.infer(&[(&picture).into()], Tap::Layer4).unwrap().pop().unwrap()
     };
     let (plain, calibrated) = (answer(1.0), answer(2.5));
     assert_eq!(plain.logits, calibrated.logits);
@@ -348,7 +349,7 @@ fn gradients_at_layer3_tell_how_the_score_changes() {
     Model::save(&folder.file(), &description, &network).unwrap();
     let engine = Engine::load(&folder.file(), Device::Cpu).unwrap();
     let picture = RgbImage::from_fn(96, 64, |x, y| image::Rgb([(x * 2) as u8, (y * 3) as u8, 90]));
-    let inference = engine.infer(std::slice::from_ref(&picture), Tap::Layer3).unwrap().remove(0);
+    let inference = engine.infer(&[(&picture).into()], Tap::Layer3).unwrap().remove(0);
     let layer3 = inference.layer3.unwrap();
     assert_eq!((layer3.grid, layer3.activations.dim()), ((4, 6), (24, 256)));
     let weights = engine.class_weights().row(1).to_owned();
@@ -383,20 +384,20 @@ fn a_blend_is_its_picture_where_the_mask_is_one_and_its_base_where_it_is_zero() 
     let mut masks = Array3::<f32>::zeros((3, 64, 64));
     masks.slice_mut(s![1, .., ..]).fill(1.0);
     masks.slice_mut(s![2, .., ..32]).fill(1.0);
-    let blends = engine.logits_of_blends(&picture, Some(&base), masks.view()).unwrap();
+    let blends = engine.logits_of_blends(&(&picture).into(), Some(&(&base).into()), masks.view()).unwrap();
     for (blend, expected) in blends.outer_iter().zip([&base, &picture, &half]) {
-        let answer = engine.infer(std::slice::from_ref(expected), Tap::Layer4).unwrap().remove(0);
+        let answer = engine.infer(&[expected.into()], Tap::Layer4).unwrap().remove(0);
         for (logit, expected) in blend.iter().zip(&answer.logits) {
             assert!((logit - expected).abs() < 1e-3 * expected.abs().max(1.0), "{logit} for {expected}");
         }
     }
-    let mean_colour = engine.logits_of_blends(&picture, None, masks.slice(s![..2, .., ..])).unwrap();
+    let mean_colour = engine.logits_of_blends(&(&picture).into(), None, masks.slice(s![..2, .., ..])).unwrap();
     assert_ne!(mean_colour.row(0), blends.row(0));
     assert!((&mean_colour.row(1) - &blends.row(1)).iter().all(|difference| difference.abs() < 1e-3));
 }
 
 /// A picture of noise over a slope.
-fn noisy(width: u32, height: u32, seed: u64) -> RgbImage {
+pub(super) fn noisy(width: u32, height: u32, seed: u64) -> RgbImage {
     let mut generator = ChaCha8Rng::seed_from_u64(seed);
     RgbImage::from_fn(width, height, |x, y| {
         image::Rgb(std::array::from_fn(|channel| {
@@ -420,7 +421,8 @@ fn differences_from_the_plain_path(
     let layer4 = network.layer4(&layer3, resolution).unwrap();
     let logits = network.logits(&network.layer4(&layer3, Resolution::Native).unwrap()).unwrap();
     let mut largest = [0.0f64; 3];
-    for (index, inference) in engine.infer(pictures, Tap::Layer3).unwrap().iter().enumerate() {
+    let pictures: Vec<Picture> = pictures.iter().map(Picture::from).collect();
+    for (index, inference) in engine.infer(&pictures, Tap::Layer3).unwrap().iter().enumerate() {
         let by_position = |batch: &Tensor| to_rows(&batch.get(index as i64).flatten(1, 2).transpose(0, 1)).unwrap();
         let share = |ours: ArrayView2<f32>, expected: Array2<f32>| {
             let scale = expected.iter().fold(0.0f32, |scale, value| scale.max(value.abs()));

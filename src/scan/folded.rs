@@ -13,13 +13,14 @@ use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate, s};
 use super::maps::{Head, Reading, softmax};
 use crate::model::ModelError;
 use crate::model::device_layer::DeviceLayer;
+use crate::model::device_matrix::DeviceMatrix;
 use crate::pca::Basis;
 
 /// The last layer of the network, and what is left of it under a basis.
 #[derive(Debug, Clone)]
 pub struct FoldedHead {
     /// (filters, 2 classes): those of the logits, then the folded ones.
-    weights: Array2<f32>,
+    weights: DeviceMatrix,
     /// (classes), of the logits.
     biases: Array1<f32>,
     /// (filters, classes): what a frame's mean adds to its maps.
@@ -38,11 +39,12 @@ impl FoldedHead {
         let mean_weights = if centred { -&folded } else { speaking - &folded };
         let folded = folded.mapv(|weight| weight as f32);
         let weights = concatenate(Axis(1), &[head.weights.t(), folded.view()]);
-        Self { weights: weights.expect("the basis has the head's filters"), biases: head.biases.clone(), mean_weights }
+        let weights = DeviceMatrix::new(weights.expect("the basis has the head's filters"));
+        Self { weights, biases: head.biases.clone(), mean_weights }
     }
 
     /// What activations are multiplied with: (filters, 2 classes).
-    pub fn weights(&self) -> &Array2<f32> {
+    pub fn weights(&self) -> &DeviceMatrix {
         &self.weights
     }
 
@@ -75,7 +77,7 @@ impl FoldedHead {
     ///
     /// When there are other filters than the head's.
     pub fn read_activations(&self, activations: ArrayView2<f32>, mean: &Array1<f64>) -> Reading {
-        self.read(activations.dot(&self.weights).view(), mean)
+        self.read(activations.dot(self.weights.host()).view(), mean)
     }
 }
 

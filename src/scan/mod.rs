@@ -32,7 +32,7 @@ use crate::labels::BACKGROUND;
 use crate::model::ModelError;
 use crate::model::device_layer::DeviceLayer;
 use crate::model::engine::Engine;
-use crate::model::preprocess::resize;
+use crate::model::picture::Picture;
 use crate::pca::cache::{Activations, KeptBasis};
 use crate::pca::{self, Basis, Components, PcaError};
 use crate::stopwatch::Stopwatch;
@@ -98,10 +98,19 @@ pub struct ScanView {
     pub size: ScanSize,
 }
 
+/// A frame as the network will see it.
+#[derive(Debug)]
+pub struct Prepared<'a> {
+    /// For what is far.
+    pub far: (Picture<'a>, ScanView),
+    /// Smaller, for what is near, if that is worth its cost.
+    pub near: Option<(Picture<'a>, ScanView)>,
+}
+
 /// Durations of the steps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ScanTimes {
-    /// Resizing.
+    /// Resizing; on a GPU, which does it on its own, until it is told to.
     pub prepare: Duration,
     /// The forward pass.
     pub infer: Duration,
@@ -130,6 +139,11 @@ impl Scanner {
         Self { engine, settings, background }
     }
 
+    /// The model.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     /// Class names, in the order of the posteriors.
     pub fn classes(&self) -> &[String] {
         &self.engine.description().classes
@@ -152,9 +166,9 @@ impl Scanner {
     /// When the picture has no pixels, libtorch fails, or the activations are not finite, which a damaged model causes.
     pub fn scan(&self, picture: &RgbImage) -> Result<Scan, ExplainError> {
         let mut watch = Stopwatch::start();
-        let (prepared, view) = self.prepare(picture)?;
+        let Prepared { far: (far, view), near } = self.prepare(picture)?;
         let prepare = watch.lap();
-        let mut answers = self.infer(std::slice::from_ref(&prepared))?;
+        let mut answers = self.infer(std::slice::from_ref(&far))?;
         let layer4 = answers.pop().expect("one answer for one picture").to_host()?;
         let infer = watch.lap();
         let activations = layer4.activations.view();
@@ -164,39 +178,36 @@ impl Scanner {
         let reading = folded.read_activations(activations, &basis.mean);
         let scan = self.find(reading, layer4.grid, view, Reduction::from(&basis));
         let scan = Scan { times: ScanTimes { prepare, infer, reduce, ..scan.times }, ..scan };
-        let Some((prepared, near_view)) = self.prepare_near(picture, view) else { return Ok(scan) };
-        let prepare = watch.lap();
-        let mut answers = self.infer(std::slice::from_ref(&prepared))?;
+        let Some((near, near_view)) = near else { return Ok(scan) };
+        watch.lap();
+        let mut answers = self.infer(std::slice::from_ref(&near))?;
         let layer4 = answers.pop().expect("one answer for one picture");
         let infer = watch.lap();
         let reading = folded.read_layer(&layer4)?;
         let near = self.find(reading, layer4.grid(), near_view, scan.reduction);
-        let near = Scan { times: ScanTimes { prepare, infer, ..near.times }, ..near };
+        let near = Scan { times: ScanTimes { infer, ..near.times }, ..near };
         Ok(near::join(scan, near, view))
     }
 
-    /// Resizes a picture for the network.
+    /// Hands a picture to the network's device, once, and resizes it there.
     ///
     /// # Errors
     ///
-    /// When it has no pixels.
-    pub fn prepare(&self, picture: &RgbImage) -> Result<(RgbImage, ScanView), ExplainError> {
+    /// When it has no pixels, or libtorch refuses.
+    pub fn prepare<'a>(&self, picture: &'a RgbImage) -> Result<Prepared<'a>, ExplainError> {
         let frame = picture.dimensions();
         if frame.0 == 0 || frame.1 == 0 {
             return Err(ExplainError::EmptyPicture);
         }
+        let picture = self.engine.take(picture);
+        let at = |short_side: u32| {
+            let (width, height) = scan_size(frame, short_side);
+            let view = ScanView { frame, size: ScanSize { short_side, width, height } };
+            Ok::<_, ExplainError>((picture.resized((width, height))?, view))
+        };
         let short_side = self.settings.short_side_of(frame);
-        let (width, height) = scan_size(frame, short_side);
-        let view = ScanView { frame, size: ScanSize { short_side, width, height } };
-        Ok((resize(picture, None, (width, height)), view))
-    }
-
-    /// Resizes a picture for its near view, if it gets one beside the far `view`.
-    pub fn prepare_near(&self, picture: &RgbImage, view: ScanView) -> Option<(RgbImage, ScanView)> {
-        let short_side = self.settings.near_side.filter(|&near| near::is_worthwhile(near, view.size.short_side))?;
-        let (width, height) = scan_size(view.frame, short_side);
-        let near = ScanView { size: ScanSize { short_side, width, height }, ..view };
-        Some((resize(picture, None, (width, height)), near))
+        let near_side = self.settings.near_side.filter(|&near| near::is_worthwhile(near, short_side));
+        Ok(Prepared { far: at(short_side)?, near: near_side.map(at).transpose()? })
     }
 
     /// Sends prepared pictures, all of one size, through the network.
@@ -204,7 +215,7 @@ impl Scanner {
     /// # Errors
     ///
     /// When libtorch fails or an activation is not finite, which a damaged model causes.
-    pub fn infer(&self, prepared: &[RgbImage]) -> Result<Vec<DeviceLayer>, ModelError> {
+    pub fn infer(&self, prepared: &[Picture]) -> Result<Vec<DeviceLayer>, ModelError> {
         self.engine.layer4(prepared)
     }
 
@@ -252,7 +263,7 @@ impl Scanner {
         Scan { detections, peaks, maps, posteriors: reading.posteriors, near: None, reduction, size, times }
     }
 
-    /// Settles what two views of a frame show: that of [`Self::prepare`], which is `view`, and that of [`Self::prepare_near`].
+    /// Settles what the two views of a frame show, of which the far one is `view`.
     pub fn join(&self, far: Scan, near: Scan, view: ScanView) -> Scan {
         near::join(far, near, view)
     }

@@ -67,6 +67,8 @@ pub struct Options {
     pub model: String,
     /// `cpu` or `cuda:N`.
     pub device: String,
+    /// Numbers of a forward pass: `half` or `single`.
+    pub precision: String,
     /// Threads of a forward pass on the CPU.
     pub threads: usize,
     /// Most frames in a forward pass.
@@ -175,6 +177,7 @@ pub(super) mod tests {
             methods: Vec::new(),
             model: "models/a.safetensors".to_owned(),
             device: "cpu".to_owned(),
+            precision: "single".to_owned(),
             threads: 2,
             batch: 1,
             save_preset: None,

@@ -51,10 +51,11 @@ fn described(options: &Options) -> String {
     let model = Path::new(&options.model).file_name().unwrap_or_default().to_string_lossy();
     let preset = options.save_preset.map_or(String::new(), |preset| format!(", encoder {preset}"));
     printable(&format!(
-        "{source} {}, {view}, {}; {model} on {}, {} thread{}, batch {}{preset}",
+        "{source} {}, {view}, {}; {model} on {} in {} precision, {} thread{}, batch {}{preset}",
         size(options.frame_size),
         options.resolution,
         options.device,
+        options.precision,
         options.threads,
         plural(options.threads),
         options.batch,
@@ -150,7 +151,7 @@ mod tests {
         let text = write(&report);
         let expected = "\
 maskwatch 1.2.3 on Some CPU, 2 threads
-made-up frames 1280x720, scanned at 896x512 and 384x224, native; a.safetensors on cpu, 2 threads, batch 1
+made-up frames 1280x720, scanned at 896x512 and 384x224, native; a.safetensors on cpu in single precision, 2 threads, batch 1
 3 rounds; ms a frame: median, and the middle half of the rounds
 
                 ms          25 to 75 %  of forward  frames/s

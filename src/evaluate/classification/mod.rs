@@ -19,6 +19,7 @@ use crate::dataset::{Dataset, DatasetError, source_of};
 use crate::evaluate::EvaluateError;
 use crate::labels::argmax;
 use crate::model::engine::{Engine, Tap};
+use crate::model::picture::Picture;
 use crate::model::preprocess::squeeze;
 
 /// What the model says of one picture.
@@ -113,7 +114,8 @@ pub fn evaluate(
     let input_size = engine.description().input_size;
     let whole = |request: &Request| loader::decode(request).map(|image| squeeze(&image, None, input_size));
     loader::load(&requests, options.batch_size, options.loader_threads, whole, |batch| {
-        let answers = engine.infer(&batch.items, Tap::Layer4)?;
+        let pictures: Vec<Picture> = batch.items.iter().map(Picture::from).collect();
+        let answers = engine.infer(&pictures, Tap::Layer4)?;
         let asked = batch.indices.iter().map(|&index| &requests[index]);
         predictions.extend(asked.zip(answers).map(|(request, answer)| Prediction {
             path: request.path.strip_prefix(folder).unwrap_or(&request.path).to_owned(),

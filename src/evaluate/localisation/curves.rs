@@ -11,6 +11,7 @@ use ndarray::{Array2, Array3, ArrayView1, Axis};
 
 use crate::model::ModelError;
 use crate::model::engine::Engine;
+use crate::model::picture::Picture;
 
 /// Standard deviation of the blur in pixels of the network's input. The authors cut the same Gaussian to 11x11 pixels, which
 /// blurs less: insertion does not compare with published figures.
@@ -48,13 +49,14 @@ impl<'a> Perturbed<'a> {
     /// When libtorch refuses.
     pub fn measure(&self, heat: &Array2<f32>, class: usize) -> Result<Areas, ModelError> {
         let temperature = self.engine.description().temperature;
+        let (picture, blurred) = (Picture::from(self.picture), Picture::from(&self.blurred));
         let area_of = |base, masks: &Array3<f32>| {
-            let logits = self.engine.logits_of_blends(self.picture, base, masks.view())?;
+            let logits = self.engine.logits_of_blends(&picture, base, masks.view())?;
             let curve = logits.outer_iter().map(|logits| probability(logits, temperature, class));
             Ok::<f64, ModelError>(area(&curve.collect::<Vec<f64>>()))
         };
         let mut masks = hottest_first(heat, self.steps);
-        let insertion = area_of(Some(&self.blurred), &masks)?;
+        let insertion = area_of(Some(&blurred), &masks)?;
         masks.mapv_inplace(|inserted| 1.0 - inserted);
         Ok(Areas { insertion, deletion: area_of(None, &masks)? })
     }
@@ -161,7 +163,7 @@ mod tests {
         let mean = engine.description().normalisation.mean.map(|value| (value * 255.0).round() as u8);
         let nothing = RgbImage::from_pixel(224, 224, image::Rgb(mean));
         let pictures = [blur(&picture, BLUR_PX), picture.clone(), nothing];
-        let answers = engine.infer(&pictures, Tap::Layer4).unwrap();
+        let answers = engine.infer(&pictures.each_ref().map(Picture::from), Tap::Layer4).unwrap();
         for class in 0..3 {
             let [blurred, whole, nothing] =
                 [0, 1, 2].map(|index: usize| f64::from(answers[index].probabilities[class]));

@@ -20,6 +20,7 @@ use crate::explain::{ClassActivationMap, Evidence, Explainer};
 use crate::geometry::Rect;
 use crate::labels::argmax;
 use crate::model::engine::{Engine, Inference, Tap};
+use crate::model::picture::Picture;
 
 /// Numbers of principal components at which methods that have some are measured.
 pub const COMPONENTS: [usize; 11] = [1, 2, 3, 5, 8, 12, 19, 26, 33, 40, 48];
@@ -63,7 +64,7 @@ pub(super) struct Explainers<'a> {
 /// One class on a picture, to be explained.
 #[derive(Clone, Copy)]
 struct Question<'a> {
-    input: &'a RgbImage,
+    picture: &'a Picture<'a>,
     inference: &'a Inference,
     class: usize,
 }
@@ -93,7 +94,8 @@ impl<'a> Explainers<'a> {
     ) -> Result<(MeasuredPicture, Vec<Subject>), EvaluateError> {
         let Prepared { path, input, size, .. } = prepared;
         let start = Instant::now();
-        let mut answers = self.engine.infer(std::slice::from_ref(input), self.tap)?;
+        let seen = Picture::from(input);
+        let mut answers = self.engine.infer(std::slice::from_ref(&seen), self.tap)?;
         let forward = start.elapsed();
         let inference = answers.pop().expect("one answer for one picture");
         let predicted = argmax(&inference.probabilities);
@@ -107,7 +109,7 @@ impl<'a> Explainers<'a> {
             .map(|(class, boxes)| Subject { picture: number, class, boxes, measures: vec![] })
             .collect();
         for (choice, explainer) in self.settings.methods.iter().zip(&self.explainers) {
-            let question = |class| Question { input, inference: &inference, class };
+            let question = |class| Question { picture: &seen, inference: &inference, class };
             let mut heats = BTreeMap::new();
             for class in subjects.iter().map(|subject| subject.class) {
                 heats.insert(class, heat(&**explainer, self.evidence(question(class)))?);
@@ -161,9 +163,9 @@ impl<'a> Explainers<'a> {
     }
 
     fn evidence<'b>(&'b self, question: Question<'b>) -> Evidence<'b> {
-        let Question { input, inference, class } = question;
+        let Question { picture, inference, class } = question;
         let gradient_source = self.settings.gradient_source;
-        Evidence { network: self.engine, picture: input, inference, class, gradient_source }
+        Evidence { network: self.engine, picture, inference, class, gradient_source }
     }
 }
 
@@ -174,7 +176,7 @@ fn heat(explainer: &dyn Explainer, evidence: Evidence) -> Result<Heat, EvaluateE
     Ok(Heat { values: heat_of(&map, evidence.picture), time })
 }
 
-fn heat_of(map: &ClassActivationMap, picture: &RgbImage) -> Array2<f32> {
+fn heat_of(map: &ClassActivationMap, picture: &Picture) -> Array2<f32> {
     let (width, height) = picture.dimensions();
     map.heat(height as usize, width as usize)
 }

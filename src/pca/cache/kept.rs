@@ -3,9 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use ndarray::{Array1, Array2};
+use ndarray::Axis;
 use sha2::{Digest, Sha256};
 
+use crate::model::device_matrix::DeviceMatrix;
 use crate::pca::fit::Basis;
 
 /// Tells one basis from another: the beginning of a hash of its numbers.
@@ -29,9 +30,9 @@ pub struct KeptBasis {
     basis: Basis,
     id: BasisId,
     /// (filters, components) in single precision: drift is sampled with it.
-    directions: Array2<f32>,
-    /// The kept mean in single precision.
-    mean: Array1<f32>,
+    directions: DeviceMatrix,
+    /// The kept mean in single precision, (1, filters).
+    mean: DeviceMatrix,
     /// Mean squared distance of a position from the mean.
     spread: f64,
     fitted: FrameStamp,
@@ -60,8 +61,8 @@ impl KeptBasis {
         let positions = (fitted.grid.0 * fitted.grid.1).max(1) as f64;
         Self {
             id: BasisId::of(&basis),
-            directions: basis.directions.mapv(|value| value as f32),
-            mean: basis.mean.mapv(|value| value as f32),
+            directions: DeviceMatrix::new(basis.directions.mapv(|value| value as f32)),
+            mean: DeviceMatrix::new(basis.mean.mapv(|value| value as f32).insert_axis(Axis(0))),
             spread: basis.total_variance / positions,
             basis,
             fitted,
@@ -89,12 +90,12 @@ impl KeptBasis {
     }
 
     /// The directions in single precision, (filters, components).
-    pub fn directions(&self) -> &Array2<f32> {
+    pub fn directions(&self) -> &DeviceMatrix {
         &self.directions
     }
 
-    /// The kept mean in single precision.
-    pub fn mean(&self) -> &Array1<f32> {
+    /// The kept mean in single precision, (1, filters).
+    pub fn mean(&self) -> &DeviceMatrix {
         &self.mean
     }
 }

@@ -51,9 +51,9 @@ impl Activations for Plain<'_> {
     }
 
     fn sums_of_squares(&self, kept: &KeptBasis) -> Result<(f64, f64), PcaError> {
-        let centred = self.activations.mapv(f64::from) - kept.mean().mapv(f64::from);
+        let centred = self.activations.mapv(f64::from) - kept.mean().host().mapv(f64::from);
         let square = |values: &Array2<f64>| values.iter().map(|value| value * value).sum::<f64>();
-        Ok((square(&centred.dot(&kept.directions().mapv(f64::from))), square(&centred)))
+        Ok((square(&centred.dot(&kept.directions().host().mapv(f64::from))), square(&centred)))
     }
 }
 
