@@ -8,7 +8,9 @@ use super::stage::Stage;
 use crate::analyse::ScanAnalysisSettings;
 use crate::explain::{ExplainError, Reduction};
 use crate::frame::Frame;
+use crate::model::ModelError;
 use crate::model::device_layer::DeviceLayer;
+use crate::model::picture::Picture;
 use crate::pca::cache::KeptBasis;
 use crate::pca::{BasisCache, CacheSettings};
 use crate::scan::folded::FoldedHead;
@@ -43,12 +45,18 @@ impl ScanStages {
         self.views
     }
 
-    /// Times the stages on frames of one size that share a forward pass.
+    /// Times the stages on frames of one size, one stage after another, as many frames in a forward pass as `batch` says.
     ///
     /// # Errors
     ///
     /// When the network or a fit fails.
-    pub(super) fn time(&mut self, scanner: &Scanner, frames: &[Frame], laps: &mut Laps) -> Result<(), BenchError> {
+    pub(super) fn time(
+        &mut self,
+        scanner: &Scanner,
+        frames: &[Frame],
+        batch: usize,
+        laps: &mut Laps,
+    ) -> Result<(), BenchError> {
         let mut watch = Stopwatch::start();
         let (mut far, mut near, mut views) = (Vec::new(), Vec::new(), Vec::new());
         for frame in frames {
@@ -61,8 +69,12 @@ impl ScanStages {
         }
         scanner.engine().wait()?;
         laps.add(Stage::Prepare, watch.lap(), frames.len());
-        let far = scanner.infer(&far)?;
-        let near = scanner.infer(&near)?;
+        let infer = |pictures: &[Picture]| {
+            let passes =
+                pictures.chunks(batch).map(|pictures| scanner.infer(pictures)).collect::<Result<Vec<_>, _>>()?;
+            Ok::<Vec<DeviceLayer>, ModelError>(passes.into_iter().flatten().collect())
+        };
+        let (far, near) = (infer(&far)?, infer(&near)?);
         scanner.engine().wait()?;
         laps.add(Stage::Forward, watch.lap(), frames.len());
         let mut near = near.iter();

@@ -135,15 +135,13 @@ impl Variant {
         if !matches!(self.settings.source, SourceSpec::Synthetic { .. }) {
             laps.add(Stage::Decode, frames.iter().map(|frame| frame.decode_time).sum(), frames.len());
         }
-        for (index, frames) in frames.chunks(self.batch).enumerate() {
-            if shutdown.is_requested() {
-                return Ok(None);
-            }
-            match (&mut self.stages, self.analyser.steps()) {
-                (Stages::Whole(stages), Steps::Whole(engine)) => stages.time(engine, frames, index == 0, &mut laps)?,
-                (Stages::Scan(stages), Steps::Scan(scanner)) => stages.time(scanner, frames, &mut laps)?,
-                _ => unreachable!("the stages were made for the analyser's view"),
-            }
+        match (&mut self.stages, self.analyser.steps()) {
+            (Stages::Whole(stages), Steps::Whole(engine)) => stages.time(engine, &frames, self.batch, &mut laps)?,
+            (Stages::Scan(stages), Steps::Scan(scanner)) => stages.time(scanner, &frames, self.batch, &mut laps)?,
+            _ => unreachable!("the stages were made for the analyser's view"),
+        }
+        if shutdown.is_requested() {
+            return Ok(None);
         }
         let drawn = self.draw(&frames, &mut laps)?;
         self.saving.encode(&drawn, &mut laps)?;

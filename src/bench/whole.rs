@@ -12,6 +12,7 @@ use crate::boxes;
 use crate::explain::{Evidence, ExplainError, Explainer, GradientSource, Method, MethodSettings, Needs};
 use crate::frame::Frame;
 use crate::labels::argmax;
+use crate::model::ModelError;
 use crate::model::engine::{Engine, Tap};
 use crate::model::picture::Picture;
 use crate::stopwatch::Stopwatch;
@@ -31,8 +32,8 @@ impl WholeStages {
         Self { explainers, settings, shown: settings.method.explainer(settings.method_settings) }
     }
 
-    /// Times the stages on frames that share a forward pass; methods that need further passes only if `is_first` in the turn,
-    /// and on the first frame.
+    /// Times the stages on frames, one stage after another, as many frames in a forward pass as `batch` says; methods that need
+    /// further passes only on the first.
     ///
     /// # Errors
     ///
@@ -41,7 +42,7 @@ impl WholeStages {
         &self,
         engine: &Engine,
         frames: &[Frame],
-        is_first: bool,
+        batch: usize,
         laps: &mut Laps,
     ) -> Result<(), BenchError> {
         let side = engine.description().input_size;
@@ -50,11 +51,15 @@ impl WholeStages {
         let prepared = prepared.collect::<Result<Vec<Picture>, _>>()?;
         engine.wait()?;
         laps.add(Stage::Prepare, watch.lap(), frames.len());
-        let mut inferences = engine.infer(&prepared, Tap::Layer4)?;
+        let infer = |first_tap| {
+            let passes = prepared.chunks(batch).map(|pictures| engine.infer(pictures, first_tap));
+            Ok::<_, ModelError>(passes.collect::<Result<Vec<_>, _>>()?.concat())
+        };
+        let mut inferences = infer(Tap::Layer4)?;
         laps.add(Stage::Forward, watch.lap(), frames.len());
         let needs_layer3 = |(_, explainer): &(Method, Box<dyn Explainer>)| explainer.needs().first_tap() == Tap::Layer3;
         if self.explainers.iter().any(needs_layer3) {
-            inferences = engine.infer(&prepared, Tap::Layer3)?;
+            inferences = infer(Tap::Layer3)?;
         }
         for (index, ((frame, picture), inference)) in frames.iter().zip(&prepared).zip(&inferences).enumerate() {
             let class = argmax(&inference.logits);
@@ -64,7 +69,7 @@ impl WholeStages {
                 Ok(explainer.explain(&evidence)?.heat(side as usize, side as usize))
             };
             for (method, explainer) in &self.explainers {
-                if explainer.needs() == Needs::Network && !(is_first && index == 0) {
+                if explainer.needs() == Needs::Network && index > 0 {
                     continue;
                 }
                 let mut watch = Stopwatch::start();

@@ -42,7 +42,7 @@ use report::Ending;
 use summary::{StageTimes, Summary};
 use threads::Threads;
 
-/// Frames that may wait between two stages.
+/// Frames that may wait between two stages, if forward passes do not take more at once.
 const QUEUE: usize = 4;
 /// Reports that may wait for the thread that started the run.
 const REPORTS: usize = 64;
@@ -180,12 +180,13 @@ pub fn run(
     std::thread::scope(|scope| {
         let (reports, from_stages) = bounded(REPORTS);
         let mut threads = Threads::new(scope, reports.clone(), Arc::clone(stats), shutdown);
+        let queue = QUEUE.max(settings.batch);
         let mut feeds = Vec::new();
         let mut sources_of_feeds = Vec::new();
         if !ending.is_empty() {
             let (places, max_age) = match settings.policy {
                 Some(Policy::Live) => (1, Some(settings.live.max_age)),
-                _ => (QUEUE, None),
+                _ => (queue, None),
             };
             let (sender, feed) = feed(places, max_age, shutdown);
             feeds.push(feed);
@@ -217,7 +218,7 @@ pub fn run(
                 threads.spawn_detached(name, move || Ending::Sink(driver.run()));
             }
         }
-        let (to_findings, from_inference) = bounded(QUEUE);
+        let (to_findings, from_inference) = bounded(queue);
         let inference = InferenceSettings { batch: settings.batch, gate: settings.gate, shutdown };
         threads.spawn("inference".to_owned(), move || {
             Ending::Stage(inference::infer(Feeds::new(feeds), analyser, inference, &to_findings))
