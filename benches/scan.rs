@@ -83,13 +83,6 @@ fn after_the_forward_pass(criterion: &mut Criterion) {
             }
         });
     });
-    let prepared = prepared((640, 384));
-    let mut group = criterion.benchmark_group("network");
-    group.sample_size(20);
-    group.bench_function("forward 640x384", |bencher| {
-        bencher.iter(|| engine.infer(std::slice::from_ref(&prepared), Tap::Layer4));
-    });
-    group.finish();
 }
 
 /// A name, and the work.

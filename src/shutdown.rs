@@ -1,7 +1,7 @@
 //! Stopping in order: one signal asks, a second one insists.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
@@ -16,6 +16,8 @@ const POLL: Duration = Duration::from_millis(20);
 pub struct Shutdown {
     /// Set by signals alone: a second signal must find it unset until there was a first.
     signalled: Arc<AtomicBool>,
+    /// When it was first noticed that a signal had come.
+    noticed: Arc<OnceLock<Instant>>,
     requested: Arc<AtomicBool>,
 }
 
@@ -35,9 +37,14 @@ impl Shutdown {
         self.signalled.load(Ordering::SeqCst)
     }
 
+    /// How long ago a signal asked for the end, if one did. Counted from when this was first asked after the signal.
+    pub fn since_signal(&self) -> Option<Duration> {
+        self.was_signalled().then(|| self.noticed.get_or_init(Instant::now).elapsed())
+    }
+
     /// A token that heeds the same signals, but whose own requests concern nobody else.
     pub fn child(&self) -> Self {
-        Self { signalled: Arc::clone(&self.signalled), requested: Arc::default() }
+        Self { signalled: Arc::clone(&self.signalled), noticed: Arc::clone(&self.noticed), requested: Arc::default() }
     }
 
     /// Waits, but no longer than until the end is asked for.

@@ -1,6 +1,7 @@
 //! One variant: a model loaded with its options, and what a turn of it measures.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use image::RgbImage;
 
@@ -157,7 +158,7 @@ impl Variant {
     }
 
     /// Times drawing of what is found, and gives the pictures.
-    fn draw(&mut self, frames: &[Frame], laps: &mut Laps) -> Result<Vec<RgbImage>, BenchError> {
+    fn draw(&mut self, frames: &[Frame], laps: &mut Laps) -> Result<Vec<Arc<RgbImage>>, BenchError> {
         let mut drawn = Vec::with_capacity(frames.len());
         let classes = self.analyser.classes().to_vec();
         for frames in frames.chunks(self.batch) {
@@ -178,7 +179,7 @@ impl Variant {
                 let mut picture = frame.image.clone();
                 self.annotator.annotate(&mut picture, &analysis, &update.tracks, &classes);
                 laps.add(Stage::Draw, watch.lap(), 1);
-                drawn.push(picture);
+                drawn.push(Arc::new(picture));
             }
         }
         Ok(drawn)

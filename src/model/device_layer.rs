@@ -48,7 +48,11 @@ impl DeviceLayer {
     ///
     /// When libtorch refuses or an activation is not finite.
     pub(super) fn from_host(layer: &Layer) -> Result<Self, ModelError> {
-        let mean = layer.activations.mapv(f64::from).mean_axis(Axis(0)).expect("at least one position");
+        let mut mean = Array1::zeros(layer.activations.ncols());
+        for position in layer.activations.rows() {
+            mean.zip_mut_with(&position, |sum, &value| *sum += f64::from(value));
+        }
+        mean /= layer.activations.nrows() as f64;
         if mean.iter().any(|mean| !mean.is_finite()) {
             return Err(ModelError::NotFinite);
         }

@@ -28,7 +28,8 @@ const BLENDS_AT_ONCE: usize = 16;
 
 /// A loaded model on its device. One thread owns it: libtorch's tensors can be sent, but not shared.
 ///
-/// A GPU without room for its batches gets smaller ones, and in the end gives way to the CPU; both are told on one line.
+/// Where a GPU has no room for the forward pass of a batch, it gets smaller ones, and in the end gives way to the CPU; both are told
+/// on one line.
 #[derive(Debug)]
 pub struct Engine {
     description: ModelDescription,

@@ -1,7 +1,6 @@
-//! Who computes activations: convolutions of our own on CPUs that can, libtorch everywhere else.
+//! Who computes activations: convolutions of our own on x86-64 CPUs with AVX2, libtorch on others and on GPUs.
 
 use std::cell::RefCell;
-use std::slice;
 
 use image::RgbImage;
 use tch::{Tensor, no_grad_guard};
@@ -127,15 +126,9 @@ fn run_on_cpu(
     pictures: &[Picture],
     wanted: Wanted,
 ) -> Result<Vec<Activations>, ModelError> {
-    let mut network = network.borrow_mut();
-    match pictures {
-        [picture] => Ok(network.forward(slice::from_ref(&*picture.on_host()?), wanted)),
-        // It takes pictures side by side; copying them costs a thousandth of the pass.
-        pictures => {
-            let side_by_side = pictures.iter().map(|picture| Ok(picture.on_host()?.into_owned()));
-            Ok(network.forward(&side_by_side.collect::<Result<Vec<RgbImage>, ModelError>>()?, wanted))
-        }
-    }
+    let pictures = pictures.iter().map(Picture::on_host).collect::<Result<Vec<_>, _>>()?;
+    let pictures: Vec<&RgbImage> = pictures.iter().map(|picture| &**picture).collect();
+    Ok(network.borrow_mut().forward(&pictures, wanted))
 }
 
 /// One a picture, from a batch (N, C, H, W).

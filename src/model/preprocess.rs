@@ -1,10 +1,17 @@
 //! From 8-bit pixels to the network's input: resize, scale, normalise.
 
+use std::cell::RefCell;
+
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, TchError, Tensor};
+
+thread_local! {
+    /// Keeps the memory between its two passes from picture to picture.
+    static RESIZER: RefCell<Resizer> = RefCell::default();
+}
 
 /// Per-channel normalisation of RGB values in [0, 1]: (value - mean) / std.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -54,8 +61,8 @@ pub fn resize(image: &RgbImage, crop: Option<Crop>, size: (u32, u32)) -> RgbImag
     let source = ImageRef::new(width, height, image.as_raw(), PixelType::U8x3)
         .expect("an RgbImage holds width x height x 3 bytes");
     let mut target = Image::new(size.0, size.1, PixelType::U8x3);
-    Resizer::new()
-        .resize(&source, &mut target, &options)
+    RESIZER
+        .with_borrow_mut(|resizer| resizer.resize(&source, &mut target, &options))
         .expect("both pictures are 8-bit RGB, and callers keep crops inside the picture");
     RgbImage::from_raw(size.0, size.1, target.into_vec()).expect("the target holds width x height x 3 bytes")
 }

@@ -150,12 +150,11 @@ impl Delivery {
 
 /// Tries again and again, but not for ever once a signal has asked for the end.
 fn wait(shutdown: &Shutdown, mut attempt: impl FnMut() -> Option<Outcome>) -> Outcome {
-    let mut signalled_at: Option<Instant> = None;
     loop {
         if let Some(outcome) = attempt() {
             return outcome;
         }
-        if shutdown.was_signalled() && signalled_at.get_or_insert_with(Instant::now).elapsed() > DRAIN {
+        if shutdown.since_signal().is_some_and(|since| since > DRAIN) {
             return Outcome::Stuck;
         }
     }

@@ -21,6 +21,9 @@ use crate::sinks::{Finding, Happening, Notice, Origin};
 use crate::stats::RunStats;
 use crate::track::{Alarm, Alarms, Sighting, TrackChange, TrackEvent, TrackSettings, TrackUpdate, Tracker};
 
+/// Reports that may wait before those of progress are left out.
+const MOST_REPORTS: usize = 64;
+
 /// Hands findings to the sinks.
 pub(super) struct Findings {
     pub(super) origin: Arc<Origin>,
@@ -287,6 +290,11 @@ impl Findings {
     }
 
     fn tell(&self, report: Report) {
+        // The thread that takes reports may be busy with a window. Progress that nobody looks at may then be left out; all else
+        // is rare.
+        if matches!(report, Report::Frame { .. }) && self.reports.len() > MOST_REPORTS {
+            return;
+        }
         // Without a listener the run is over, and so is the interest in it.
         let _ = self.reports.send(report);
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use super::Problem;
+use super::delivery::DRAIN;
 use super::feed::{Feeds, Message, NoMessage};
 use super::stages::{Analysed, Captured};
 use crate::analyse::{Analyser, FrameRequest};
@@ -51,7 +52,8 @@ pub(super) fn infer(
     let mut gate = Gate::new(settings.gate);
     loop {
         let gathered = gather(&mut feeds, settings.batch);
-        if gathered.is_empty() {
+        // The frames that are under way after a signal may be more than there is time for.
+        if gathered.is_empty() || settings.shutdown.since_signal().is_some_and(|since| since > DRAIN) {
             return None;
         }
         let looked: Vec<Option<(FrameRequest, Verdict)>> =

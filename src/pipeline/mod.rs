@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{bounded, unbounded};
 
 use crate::analyse::Analyser;
 use crate::capture::{CaptureError, LiveSettings, Policy, SourceInfo, SourceSpec, SourceState};
@@ -44,8 +44,6 @@ use threads::Threads;
 
 /// Frames that may wait between two stages, if forward passes do not take more at once.
 const QUEUE: usize = 4;
-/// Reports that may wait for the thread that started the run.
-const REPORTS: usize = 64;
 
 /// A source under a name that no other source of the run has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,7 +176,7 @@ pub fn run(
         stages::CaptureSettings { policy: settings.policy, limit: settings.limit, live: &settings.live, shutdown };
 
     std::thread::scope(|scope| {
-        let (reports, from_stages) = bounded(REPORTS);
+        let (reports, from_stages) = unbounded();
         let mut threads = Threads::new(scope, reports.clone(), Arc::clone(stats), shutdown);
         let queue = QUEUE.max(settings.batch);
         let mut feeds = Vec::new();

@@ -7,7 +7,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::Scope;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
@@ -92,7 +92,6 @@ impl<'scope, 'env> Threads<'scope, 'env> {
             self.tell(problem, &mut summary, observer);
         }
         let mut driver = on_main_thread;
-        let mut signalled_at = None;
         while driver.is_some() || self.names.iter().any(Option::is_some) {
             let patience = if driver.is_some() { Duration::ZERO } else { TICK };
             driver = driver.and_then(|driver| self.drive(driver, &mut summary, observer));
@@ -105,7 +104,7 @@ impl<'scope, 'env> Threads<'scope, 'env> {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            if self.shutdown.was_signalled() && signalled_at.get_or_insert_with(Instant::now).elapsed() > DRAIN {
+            if self.shutdown.since_signal().is_some_and(|since| since > DRAIN) {
                 break;
             }
         }

@@ -4,7 +4,7 @@ mod segments;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,8 @@ pub struct Save {
     /// Of the videos of recorded sources.
     preset: Preset,
     videos: HashMap<usize, (PathBuf, VideoWriter)>,
+    /// Recorded sources whose video was begun, whether or not it is still under way.
+    begun: HashSet<usize>,
     live: HashMap<usize, Segments>,
     written: Vec<Written>,
     /// Pictures written, by folder.
@@ -48,6 +50,7 @@ impl Save {
             segment_length,
             preset: Preset::default(),
             videos: HashMap::new(),
+            begun: HashSet::new(),
             live: HashMap::new(),
             written: Vec::new(),
             pictures: BTreeMap::new(),
@@ -149,6 +152,10 @@ impl Sink for Save {
             }
             SourceSpec::Camera(_) | SourceSpec::Stream(_) | SourceSpec::Synthetic { .. } => None,
         };
+        // Called again when the size of the frames changes: the video that there is must not be replaced by another.
+        if !self.begun.insert(source.source) {
+            return Ok(());
+        }
         let path = self.path_for(&source.info.name, "mp4");
         let mut settings = VideoSettings::new(&path, source.info.width, source.info.height);
         // Frames count from the first picture, audio from the first instant of the file.
@@ -179,6 +186,7 @@ impl Sink for Save {
     }
 
     fn close(&mut self, source: usize) -> Result<(), SinkError> {
+        self.begun.remove(&source);
         self.end_video(source)?;
         let Some(mut segments) = self.live.remove(&source) else { return Ok(()) };
         let completed = segments.finish(&mut self.written);

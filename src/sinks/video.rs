@@ -17,7 +17,8 @@
 //!   rate it sets the duration of the last frame to nothing, and readers then drop that frame.
 //! - **Colour.** The matrix is BT.601 at every size, and the stream says so. Players that honour
 //!   the label are right, and so are those that ignore it and assume BT.601, as OpenCV does.
-//! - **Errors.** No call waits for a dead pipeline: a full queue is polled together with the bus.
+//! - **Errors.** A full queue is polled together with the bus, so that no frame waits for a dead pipeline. Only ending one waits for
+//!   its disk, if that does not answer.
 
 mod audio;
 mod error;
@@ -333,7 +334,7 @@ impl Drop for VideoWriter {
         if !self.is_settled {
             let path = &self.settings.path;
             let left = Left::tidy(path);
-            tracing::debug!("{} was broken off; {left}", path.display());
+            tracing::warn!("{} was broken off; {left}", path.display());
         }
     }
 }

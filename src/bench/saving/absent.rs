@@ -1,5 +1,7 @@
 //! What a build without GStreamer has instead: nothing is encoded or saved.
 
+use std::sync::Arc;
+
 use image::RgbImage;
 
 use super::Saving;
@@ -9,7 +11,7 @@ use crate::sinks::Sink;
 
 impl Saving {
     /// There is nothing to time.
-    pub(in crate::bench) fn encode(&self, _: &[RgbImage], _: &mut Laps) -> Result<(), BenchError> {
+    pub(in crate::bench) fn encode(&self, _: &[Arc<RgbImage>], _: &mut Laps) -> Result<(), BenchError> {
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! H.264 by GStreamer, as the saving sink does it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use image::RgbImage;
@@ -25,22 +26,21 @@ impl Saving {
     /// # Errors
     ///
     /// When the video cannot be written.
-    pub(in crate::bench) fn encode(&self, pictures: &[RgbImage], laps: &mut Laps) -> Result<(), BenchError> {
+    pub(in crate::bench) fn encode(&self, pictures: &[Arc<RgbImage>], laps: &mut Laps) -> Result<(), BenchError> {
         let time = self.write(pictures).map_err(SinkError::from)?;
         laps.add(Stage::Encode, time, FRAMES);
         Ok(())
     }
 
-    fn write(&self, pictures: &[RgbImage]) -> Result<Duration, VideoError> {
-        let (width, height) = pictures.first().map_or((0, 0), RgbImage::dimensions);
+    fn write(&self, pictures: &[Arc<RgbImage>]) -> Result<Duration, VideoError> {
+        let (width, height) = pictures.first().map_or((0, 0), |picture| picture.dimensions());
         let path = self.folder.join("encoded.mp4");
         let settings = VideoSettings { preset: self.preset(), ..VideoSettings::new(path, width, height) };
         let mut writer = VideoWriter::create(&settings)?;
         let mut watch = Stopwatch::start();
         let forth_and_back = pictures.iter().chain(pictures.iter().rev()).cycle().take(FRAMES);
         for (index, picture) in (0u32..).zip(forth_and_back) {
-            // The sink, too, encodes a copy: others may want the picture.
-            writer.write(picture.clone(), INTERVAL * index)?;
+            writer.write(Arc::clone(picture), INTERVAL * index)?;
         }
         writer.finish()?;
         Ok(watch.lap())

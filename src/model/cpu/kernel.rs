@@ -36,7 +36,8 @@ impl Activation {
                 value = value.add(V::load(target));
             }
             if self.rectify {
-                value = value.max(V::zero());
+                // In this order: what is no number shall not become zero.
+                value = V::zero().max(value);
             }
             value.store(target);
         }

@@ -160,8 +160,8 @@ impl CpuNetwork {
     /// # Panics
     ///
     /// When atrous ones are wanted of a network that was not made for them.
-    pub(super) fn forward(&mut self, pictures: &[RgbImage], wanted: Wanted) -> Vec<Activations> {
-        let Some((width, height)) = pictures.first().map(RgbImage::dimensions) else { return Vec::new() };
+    pub(super) fn forward(&mut self, pictures: &[&RgbImage], wanted: Wanted) -> Vec<Activations> {
+        let Some((width, height)) = pictures.first().map(|picture| picture.dimensions()) else { return Vec::new() };
         let (height, width) = (height as usize, width as usize);
         let at_once = (PIXELS_AT_ONCE / (height * width)).clamp(1, pictures.len());
         let mut pass = self.take_pass(PassSize { height, width, wanted }, at_once);

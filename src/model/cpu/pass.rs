@@ -76,11 +76,11 @@ impl Pass {
         let pooled = layout.plane(height.div_ceil(2), width.div_ceil(2), channels, 1);
         layout.steps.push(Step { operation: Operation::Pool, input: stem, output: pooled });
         let [layer1, layer2, layer3, layer4] = &network.layers;
-        // Dilated convolutions reach two positions far.
         let layer3 = [layer1, layer2, layer3].into_iter().fold(pooled, |x, blocks| layout.layer(blocks, x, 1));
         let native = wanted.native.then(|| layout.layer(layer4, layer3, 1));
         let atrous = wanted.atrous.then(|| {
             let blocks = network.atrous.as_ref().expect("a network that was made for atrous activations");
+            // Dilated convolutions reach two positions far.
             layout.layer(blocks, layer3, 2)
         });
         Self { size, planes: layout.planes, steps: layout.steps, layer3, native, atrous }
@@ -96,11 +96,11 @@ impl Pass {
     }
 
     /// Sends pictures through, at most [`Self::most_pictures`] and all of this pass's size.
-    pub(super) fn run(&mut self, network: &CpuNetwork, pictures: &[RgbImage]) {
+    pub(super) fn run(&mut self, network: &CpuNetwork, pictures: &[&RgbImage]) {
         let fitting = |picture: &RgbImage| {
             (picture.height() as usize, picture.width() as usize) == (self.size.height, self.size.width)
         };
-        assert!(pictures.len() <= self.most_pictures() && pictures.iter().all(fitting));
+        assert!(pictures.len() <= self.most_pictures() && pictures.iter().copied().all(fitting));
         let views: Vec<PlaneView> = self.planes.iter_mut().map(|plane| plane.view(pictures.len())).collect();
         let divisions: Vec<Division> =
             self.steps.iter().map(|step| divide(step, network, &views[step.output].shape)).collect();
@@ -179,7 +179,7 @@ fn scratch(step: &Step, network: &CpuNetwork, division: Division) -> usize {
 /// # Safety
 ///
 /// The output has the pictures' size and three channels, and nobody uses this row of it meanwhile.
-unsafe fn normalise(task: usize, normalised: &[[f32; 256]; 3], pictures: &[RgbImage], output: PlaneView) {
+unsafe fn normalise(task: usize, normalised: &[[f32; 256]; 3], pictures: &[&RgbImage], output: PlaneView) {
     let Shape { height, width, .. } = output.shape;
     let (picture, row) = (task / height, task % height);
     let pixels = &pictures[picture].as_raw()[row * width * COLOURS..(row + 1) * width * COLOURS];

@@ -122,6 +122,42 @@ impl Case {
 }
 
 #[test]
+fn what_is_no_number_does_not_become_one() {
+    for instructions in Instructions::all() {
+        let (channels, filters) = (16, 32);
+        let mut weights = vec![0.1; filters * channels * 9];
+        weights[0] = f32::NAN;
+        let bias = vec![0.0; filters];
+        let input = Shape { pictures: 1, height: 5, width: 5, channels, border: 1 };
+        let output = Shape { channels: filters, ..input };
+        let activation = Activation { add: false, rectify: true };
+        let mut ones = filled(input, &vec![1.0; input.positions() * channels]);
+        let direct = Direct::new(instructions, &weights, &bias, channels, 3, 1, 1);
+        let winograd = Winograd::new(instructions, &weights, &bias, channels);
+        let split = winograd.split(&output, 1);
+        for algorithm in 0..2 {
+            let mut plane = Plane::new(output);
+            let (from, to) = (ones.view(1), plane.view(1));
+            let tasks = [direct.tasks(&output), Winograd::tasks(&output, split)][algorithm];
+            for task in 0..tasks {
+                // SAFETY: the shapes fit, and nobody else is at work.
+                unsafe {
+                    match algorithm {
+                        0 => direct.work(task, from, activation, to),
+                        _ => {
+                            let mut scratch = vec![0.0; winograd.scratch(split)];
+                            winograd.work(task, split, from, activation, to, &mut scratch);
+                        }
+                    }
+                }
+            }
+            let rows = plane.rows(0);
+            assert!(rows[[12, 0]].is_nan() && rows.column(1).iter().all(|value| *value > 0.0), "{algorithm}");
+        }
+    }
+}
+
+#[test]
 fn convolutions_are_what_their_definition_says() {
     let activations =
         [(false, true), (true, true), (false, false), (true, false)].map(|(add, rectify)| Activation { add, rectify });

@@ -39,6 +39,7 @@ pub(super) trait Vector: Copy {
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;
+    /// The larger; `other` where either is not a number.
     unsafe fn max(self, other: Self) -> Self;
     /// This plus the product, rounded once.
     unsafe fn plus_product(self, left: Self, right: Self) -> Self;

@@ -225,7 +225,13 @@ impl Sink for RtspOut {
 impl Drop for RtspOut {
     fn drop(&mut self) {
         self.server.client_filter(Some(&mut |_, _| RTSPFilterResult::Remove));
-        self.main_loop.quit();
+        // From within: a loop that has not begun to run would forget a plain call, and run for ever.
+        let ended = self.main_loop.clone();
+        let quit = glib::idle_source_new(None, glib::Priority::DEFAULT, move || {
+            ended.quit();
+            glib::ControlFlow::Break
+        });
+        quit.attach(Some(&self.main_loop.context()));
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("{}", RtspError::Stopped);
         }

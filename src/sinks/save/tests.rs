@@ -61,6 +61,27 @@ fn another_size_and_a_clock_that_goes_back_begin_a_segment() {
 }
 
 #[test]
+fn a_recording_whose_size_changes_keeps_what_was_saved_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("all.mp4");
+    let recording = vec![SourceSpec::VideoFile("recording.mp4".into())];
+    let mut save = Save::create(SaveTarget::File(file.clone()), recording, Duration::MAX).unwrap();
+    let open = |save: &mut Save, size| save.open(SourceContext { source: 0, info: &live_source(size) }).unwrap();
+    open(&mut save, SIZE);
+    write(&mut save, SIZE, [0, 100, 200]);
+    open(&mut save, (80, 60));
+    let error = save.write(&finding(3, (80, 60), Duration::from_millis(300))).unwrap_err().to_string();
+    assert!(error.contains("64x48") && error.contains("80x60"), "{error}");
+    // And back.
+    open(&mut save, SIZE);
+    write(&mut save, SIZE, [400]);
+    save.close(0).unwrap();
+    let written = save.written();
+    assert!(written.len() == 1 && written[0].what.starts_with("3 frames"), "{written:?}");
+    assert_eq!(first_presentation_time(&file), Some(Duration::ZERO));
+}
+
+#[test]
 fn a_segment_ends_in_time_even_if_no_frame_comes() {
     let folder = tempfile::tempdir().unwrap();
     let mut save = save(SaveTarget::Folder(folder.path().to_owned()), Duration::from_millis(1));
