@@ -44,7 +44,7 @@ use crate::exit_code::ExitCode;
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// The file is missing or cannot be read.
-    #[error("cannot read the model {path}: {source}; give another with --model or --init", path = .path.display())]
+    #[error("cannot read the model {path}: {source}; give another", path = .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use super::Problem;
-use super::delivery::DRAIN;
 use super::feed::{Feeds, Message, NoMessage};
 use super::stages::{Analysed, Captured};
 use crate::analyse::{Analyser, FrameRequest};
@@ -52,8 +51,8 @@ pub(super) fn infer(
     let mut gate = Gate::new(settings.gate);
     loop {
         let gathered = gather(&mut feeds, settings.batch);
-        // The frames that are under way after a signal may be more than there is time for.
-        if gathered.is_empty() || settings.shutdown.since_signal().is_some_and(|since| since > DRAIN) {
+        // What was captured but not looked at may take longer than there is time for after a signal.
+        if gathered.is_empty() || settings.shutdown.was_signalled() {
             return None;
         }
         let looked: Vec<Option<(FrameRequest, Verdict)>> =

@@ -39,10 +39,15 @@ impl Save {
     ///
     /// # Errors
     ///
-    /// When the folder cannot be made.
+    /// When the folder cannot be made, or that of a single file is missing.
     pub fn create(target: SaveTarget, sources: Vec<SourceSpec>, segment_length: Duration) -> Result<Self, SinkError> {
         if let SaveTarget::Folder(folder) = &target {
             std::fs::create_dir_all(folder).map_err(|reason| SinkError::file(folder, reason))?;
+        }
+        if let SaveTarget::File(path) = &target
+            && path.parent().is_some_and(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
+        {
+            return Err(SinkError::file(path, std::io::ErrorKind::NotFound));
         }
         Ok(Self {
             target,

@@ -129,6 +129,8 @@ pub struct Supervisor {
     /// Whether the outage that lasts was logged.
     logged: bool,
     outage_began: Option<Duration>,
+    /// Whether it has ever been live.
+    was_live: bool,
     delivered: u64,
     first_captured: Option<Instant>,
 }
@@ -177,6 +179,7 @@ impl Supervisor {
             failures: 0,
             logged: false,
             outage_began: None,
+            was_live: false,
             delivered: 0,
             first_captured: None,
         }
@@ -345,14 +348,16 @@ impl Supervisor {
         self.logged = false;
         match self.outage_began.take() {
             Some(began) => tracing::info!(
-                "{}: live again after {:.1} s and {} failed attempt{}, {width}x{height}",
+                "{}: live{} after {:.1} s and {} failed attempt{}, {width}x{height}",
                 self.name,
+                if self.was_live { " again" } else { "" },
                 now.saturating_sub(began).as_secs_f64(),
                 self.failures,
                 if self.failures == 1 { "" } else { "s" },
             ),
             None => tracing::info!("{}: live, {width}x{height}", self.name),
         }
+        self.was_live = true;
     }
 
     fn silent(&self, waited: Duration, opened: bool) -> CaptureError {
@@ -384,7 +389,12 @@ impl Supervisor {
         if self.logged {
             tracing::debug!("{}: attempt {} failed, the next in {wait:.1?}: {reason}", self.name, self.failures);
         } else {
-            tracing::warn!("{}: disconnected, to be tried again until it answers: {reason}", self.name);
+            let attempts = match self.settings.retries {
+                None => "until it answers".to_owned(),
+                Some(1) => "once".to_owned(),
+                Some(retries) => format!("{retries} times at most"),
+            };
+            tracing::warn!("{}: disconnected, to be tried again {attempts}: {reason}", self.name);
             self.logged = true;
         }
         self.phase = Phase::Waiting { until: now + wait, absent };

@@ -20,11 +20,11 @@ pub enum VideoError {
     #[error("GStreamer element `{name}` is missing; install the package {debian_package}")]
     MissingElement { name: &'static str, debian_package: &'static str },
     /// The disk is full; what was written before stays playable.
-    #[error("disk full while writing video {}: no further frames are saved, the run goes on; free some space; {left}", path.display())]
+    #[error("disk full while writing video {}: no further frames are saved; free some space; {left}", path.display())]
     DiskFull { path: PathBuf, left: Left },
     /// The file cannot grow, for example because of a size limit; what was written before stays
     /// playable.
-    #[error("cannot go on writing video {}: {reason}; no further frames are saved, the run goes on; {left}", path.display())]
+    #[error("cannot go on writing video {}: {reason}; no further frames are saved; {left}", path.display())]
     Write { path: PathBuf, reason: String, left: Left },
     /// A frame of another size. It was left out, and writing can go on.
     #[error("{} holds frames of {}x{} pixels, now one of {}x{} came; save the rest by a new run", path.display(), expected.0, expected.1, actual.0, actual.1)]
