@@ -110,28 +110,37 @@ pub fn find(heat: &Array2<f32>, threshold: Threshold) -> Vec<HotBox> {
         Threshold::Otsu => otsu(heat),
     };
     let (rows, columns) = heat.dim();
-    let mut visited = Array2::from_elem((rows, columns), false);
+    // Hot places that belong to no region yet, within a border of cold ones, so that no neighbour is beyond it.
+    let stride = columns + 2;
+    let mut unvisited = vec![false; (rows + 2) * stride];
+    for (row, values) in heat.rows().into_iter().enumerate() {
+        let start = (row + 1) * stride + 1;
+        for (is_hot, &value) in unvisited[start..start + columns].iter_mut().zip(values) {
+            *is_hot = value >= floor;
+        }
+    }
     let mut boxes = Vec::new();
     let mut pending = Vec::new();
     for start in ndarray::indices((rows, columns)) {
-        if visited[start] || heat[start] < floor {
+        let index = (start.0 + 1) * stride + start.1 + 1;
+        if !unvisited[index] {
             continue;
         }
         let (mut top, mut bottom, mut left, mut right) = (start.0, start.0, start.1, start.1);
         let (mut sum, mut places, mut holds_peak) = (0.0, 0, false);
-        visited[start] = true;
+        unvisited[index] = false;
         pending.push(start);
         while let Some((row, column)) = pending.pop() {
             (top, bottom, left, right) = (top.min(row), bottom.max(row), left.min(column), right.max(column));
             sum += heat[[row, column]];
             places += 1;
             holds_peak |= (row, column) == peak;
-            for neighbour_row in row.saturating_sub(1)..=(row + 1).min(rows - 1) {
-                for neighbour_column in column.saturating_sub(1)..=(column + 1).min(columns - 1) {
-                    let neighbour = (neighbour_row, neighbour_column);
-                    if !visited[neighbour] && heat[neighbour] >= floor {
-                        visited[neighbour] = true;
-                        pending.push(neighbour);
+            for down in 0..3 {
+                for along in 0..3 {
+                    let neighbour = &mut unvisited[(row + down) * stride + column + along];
+                    if std::mem::take(neighbour) {
+                        // Of the border nothing is hot.
+                        pending.push((row + down - 1, column + along - 1));
                     }
                 }
             }

@@ -1,6 +1,6 @@
 //! From a map of any range to heat in [0, 1] at any resolution.
 
-use ndarray::Array2;
+use ndarray::{Array2, Zip};
 
 /// Cuts negative evidence (ReLU) and stretches the rest to [0, 1] (min-max). A map without contrast becomes all zeros.
 pub fn normalise(map: &Array2<f32>) -> Array2<f32> {
@@ -31,13 +31,19 @@ pub fn enlarge(map: &Array2<f32>, rows: usize, columns: usize) -> Array2<f32> {
 pub fn enlarge_aligned(map: &Array2<f32>, rows: usize, columns: usize, alignment: Alignment) -> Array2<f32> {
     let vertical = bilinear_weights(map.nrows(), rows, alignment);
     let horizontal = bilinear_weights(map.ncols(), columns, alignment);
-    Array2::from_shape_fn((rows, columns), |(row, column)| {
-        let (top, bottom, down) = vertical[row];
-        let (left, right, along) = horizontal[column];
-        let upper = map[[top, left]] * (1.0 - along) + map[[top, right]] * along;
-        let lower = map[[bottom, left]] * (1.0 - along) + map[[bottom, right]] * along;
-        upper * (1.0 - down) + lower * down
-    })
+    // First across, for the few rows that there are.
+    let mut across = Array2::zeros((map.nrows(), columns));
+    for (mut across, row) in across.rows_mut().into_iter().zip(map.rows()) {
+        for (value, &(left, right, along)) in across.iter_mut().zip(&horizontal) {
+            *value = row[left] * (1.0 - along) + row[right] * along;
+        }
+    }
+    let mut enlarged = Array2::zeros((rows, columns));
+    for (row, &(top, bottom, down)) in enlarged.rows_mut().into_iter().zip(&vertical) {
+        let between = |value: &mut f32, &upper: &f32, &lower: &f32| *value = upper * (1.0 - down) + lower * down;
+        Zip::from(row).and(across.row(top)).and(across.row(bottom)).for_each(between);
+    }
+    enlarged
 }
 
 /// For each place of the target: the two places of the source between which it lies, and how far along.
