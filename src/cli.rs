@@ -232,6 +232,11 @@ pub struct OutputArgs {
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = positive_duration)]
     pub segment: Duration,
 
+    /// Effort of the encoder of what is saved, as x264 calls it: less of it makes larger files of the same quality, sooner
+    /// [default: superfast]
+    #[arg(long, value_enum, value_name = "PRESET")]
+    pub save_preset: Option<PresetArg>,
+
     /// Write figures of the run to this file every few seconds: frames, drops, latencies, states
     #[arg(long, value_name = "PATH.json")]
     pub stats: Option<PathBuf>,

@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::analyse::{AnalysisSettings, BasisSettings, View};
 use crate::boxes::default_threshold;
 use crate::capture::{CaptureError, Policy, SourceSpec};
-use crate::cli::{BasisArg, ExplanationArgs, GateArg, LayerArg, OutputArgs, PolicyArg, RunArgs};
+use crate::cli::{BasisArg, ExplanationArgs, GateArg, LayerArg, OutputArgs, PolicyArg, PresetArg, RunArgs};
 use crate::display;
 use crate::exit_code::ExitCode;
 use crate::explain::Method;
@@ -84,6 +84,8 @@ pub struct RunConfig {
     pub save: Option<SaveTarget>,
     /// Longest file that is saved of a live source.
     pub segment_length: Duration,
+    /// Effort of the encoder of what is saved; the usual one if `None`.
+    pub save_preset: Option<PresetArg>,
     /// Where events go; `-` is standard output.
     pub events: Option<PathBuf>,
     /// When a file of events is set aside.
@@ -155,6 +157,7 @@ impl RunConfig {
             view,
             save,
             segment_length: args.output.segment,
+            save_preset: args.output.save_preset,
             events: args.output.events.clone(),
             rotation: RotationLimits { bytes: args.output.events_rotate * 1_000_000, kept: args.output.events_keep },
             stats: args.output.stats.clone(),

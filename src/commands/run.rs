@@ -118,7 +118,8 @@ fn open_files(config: &RunConfig, stats: &Arc<RunStats>) -> anyhow::Result<Vec<B
     #[cfg(feature = "gstreamer")]
     if let Some(target) = &config.save {
         let specs = config.run.sources.iter().map(|source| source.spec.clone()).collect();
-        sinks.push(Box::new(crate::sinks::save::Save::create(target.clone(), specs, config.segment_length)?));
+        let save = crate::sinks::save::Save::create(target.clone(), specs, config.segment_length)?;
+        sinks.push(Box::new(save.with_preset(config.save_preset.map(Into::into).unwrap_or_default())));
     }
     if let Some(path) = &config.events {
         let is_live = config.run.sources.iter().any(|source| source.spec.policy() == Policy::Live);

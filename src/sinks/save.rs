@@ -23,7 +23,7 @@ pub struct Save {
     sources: Vec<SourceSpec>,
     /// Longest segment of a live source.
     segment_length: Duration,
-    /// Of the videos of recorded sources.
+    /// Effort of the encoder.
     preset: Preset,
     videos: HashMap<usize, (PathBuf, VideoWriter)>,
     /// Recorded sources whose video was begun, whether or not it is still under way.
@@ -44,10 +44,12 @@ impl Save {
         if let SaveTarget::Folder(folder) = &target {
             std::fs::create_dir_all(folder).map_err(|reason| SinkError::file(folder, reason))?;
         }
+        // Rather now than when the first frame has been analysed.
         if let SaveTarget::File(path) = &target
-            && path.parent().is_some_and(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
+            && let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty())
         {
-            return Err(SinkError::file(path, std::io::ErrorKind::NotFound));
+            // Of what is no folder, there is no such place in it.
+            std::fs::metadata(folder.join(".")).map_err(|reason| SinkError::file(path, reason))?;
         }
         Ok(Self {
             target,
@@ -62,7 +64,7 @@ impl Save {
         })
     }
 
-    /// The same with another effort of the encoder for recorded sources.
+    /// The same with another effort of the encoder.
     #[must_use]
     pub fn with_preset(self, preset: Preset) -> Self {
         Self { preset, ..self }
@@ -73,7 +75,7 @@ impl Save {
         let path = self.path_for(name, "mp4");
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         let stem = path.file_stem().map_or_else(|| name.to_owned(), |stem| stem.to_string_lossy().into_owned());
-        Segments::new(folder, stem, self.segment_length)
+        Segments::new(folder, stem, self.segment_length, self.preset)
     }
 
     /// Keeps the list of files short.

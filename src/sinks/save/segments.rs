@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::complete;
-use crate::sinks::video::{VideoError, VideoSettings, VideoWriter};
+use crate::sinks::video::{Preset, VideoError, VideoSettings, VideoWriter};
 use crate::sinks::{Finding, Written};
 
 /// Segments of one source.
@@ -16,6 +16,7 @@ pub(super) struct Segments {
     stem: String,
     /// Longest duration of a segment.
     length: Duration,
+    preset: Preset,
     current: Option<Segment>,
 }
 
@@ -32,8 +33,8 @@ struct Segment {
 
 impl Segments {
     /// No segment has begun.
-    pub(super) fn new(folder: PathBuf, stem: String, length: Duration) -> Self {
-        Self { folder, stem, length, current: None }
+    pub(super) fn new(folder: PathBuf, stem: String, length: Duration, preset: Preset) -> Self {
+        Self { folder, stem, length, preset, current: None }
     }
 
     /// Appends a frame, to a new segment where the current one is long enough, has frames of another size, or lies later on
@@ -51,7 +52,8 @@ impl Segments {
             Some(segment) => segment,
             None => {
                 let path = self.path_for(finding.frame.captured_at);
-                let writer = VideoWriter::create(&VideoSettings::new(&path, size.0, size.1))?;
+                let settings = VideoSettings { preset: self.preset, ..VideoSettings::new(&path, size.0, size.1) };
+                let writer = VideoWriter::create(&settings)?;
                 let begun = Instant::now();
                 self.current.insert(Segment { path, writer, size, first_pts: pts, last_pts: pts, begun })
             }
