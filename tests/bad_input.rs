@@ -159,7 +159,7 @@ fn places_that_cannot_be_written() {
     let video = sample_video();
     let file = fixture.file("file", "");
     let below = |name: &str| format!("{file}/{name}");
-    maskwatch(["run", &video, "--limit", "2", "--save", &below("out.mp4")]).fails(1, "cannot write");
+    maskwatch(["run", &video, "--limit", "2", "--save", &below("out.mp4")]).fails(1, "out.mp4: Not a directory");
     maskwatch(["run", &video, "--limit", "2", "--save", "/nonexistent/out.mp4"]).fails(1, "make the folder first");
     maskwatch(["run", &video, "--limit", "2", "--save", &below("folder")]).fails(1, "cannot write");
     maskwatch(["run", &video, "--limit", "2", "--events", &below("events.jsonl")]).fails(1, "cannot write");

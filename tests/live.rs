@@ -177,8 +177,8 @@ fn a_server_that_is_connected_but_silent() {
         Seen::State(_) => None,
     });
     assert!(reason.contains("gave no answer for 1.5 s"), "{reason}");
-    // What was on its way may still come, late on a busy machine, but nothing once the deadline has begun to run.
-    assert!(last < stopped + Duration::from_millis(1500), "{:?}", last - stopped);
+    // What was on its way may still come, but nothing after that, and no frame of before as if it were new.
+    assert!(last < stopped + Duration::from_millis(500), "{:?}", last - stopped);
     camera.signal("-CONT");
     let (_, _, captured) = door.frames(1);
     assert!(captured.elapsed() < Duration::from_secs(2));

@@ -135,7 +135,6 @@ impl Direct {
 }
 
 impl Work for Task<'_> {
-    #[allow(clippy::inline_always, reason = "it is compiled for the vectors where it is called")]
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let Self { convolution, input, output, activation, positions, filters } = self;
@@ -170,7 +169,6 @@ impl Work for Task<'_> {
     }
 }
 
-#[allow(clippy::inline_always, reason = "it is compiled for the vectors where it is called")]
 impl Rows for Positions<'_> {
     #[inline(always)]
     unsafe fn row(&self, index: usize) -> *const f32 {

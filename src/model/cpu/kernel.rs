@@ -1,6 +1,5 @@
 //! The products that all convolutions are made of: a few rows of activations times a panel of weights, whose sums stay in
 //! registers (Goto & van de Geijn 2008, "Anatomy of high-performance matrix multiplication").
-#![allow(clippy::inline_always, reason = "what is not inlined is not compiled for the vectors")]
 
 use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 

@@ -24,7 +24,6 @@ impl Work for Task {
     /// The processor has the vector's instructions. The input is rectified, so that its border of zeros, at least 1 wide, never is
     /// the maximum; it has the output's channels, a multiple of a vector's, and twice its rows and columns, or one less. Nobody
     /// writes to the input, nor uses this row of the output, meanwhile.
-    #[allow(clippy::inline_always, reason = "it is compiled for the vectors where it is called")]
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let Self { row, input, output } = self;

@@ -122,7 +122,6 @@ impl Instructions {
 macro_rules! implement {
     ($vector:ty, $lanes:literal, $rows:literal, $zero:ident, $splat:ident, $load:ident, $store:ident, $add:ident, $sub:ident,
      $mul:ident, $max:ident, $fmadd:ident, $fnmadd:ident) => {
-        #[allow(clippy::inline_always, reason = "an intrinsic that is not inlined costs a call")]
         impl Vector for $vector {
             const LANES: usize = $lanes;
             const ROWS: usize = $rows;

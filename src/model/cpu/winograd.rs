@@ -150,7 +150,6 @@ impl Winograd {
 }
 
 impl Work for Task<'_> {
-    #[allow(clippy::inline_always, reason = "it is compiled for the vectors where it is called")]
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let Self { convolution, input, output, activation, first_tile, tiles, filters, scratch } = self;
@@ -205,7 +204,6 @@ impl Work for Task<'_> {
     }
 }
 
-#[allow(clippy::inline_always, reason = "it is compiled for the vectors where it is called")]
 impl Rows for Tiles {
     #[inline(always)]
     unsafe fn row(&self, index: usize) -> *const f32 {
@@ -240,7 +238,6 @@ const SIXTH: f64 = 1.0 / 6.0;
 /// # Safety
 ///
 /// The processor has the vector's instructions.
-#[allow(clippy::inline_always, reason = "it is compiled for the vectors where it is called")]
 #[inline(always)]
 unsafe fn input_column<V: Vector>(d: [V; SIDE]) -> [V; SIDE] {
     // SAFETY: as the caller promises.
@@ -264,7 +261,6 @@ unsafe fn input_column<V: Vector>(d: [V; SIDE]) -> [V; SIDE] {
 /// # Safety
 ///
 /// The processor has the vector's instructions.
-#[allow(clippy::inline_always, reason = "it is compiled for the vectors where it is called")]
 #[inline(always)]
 unsafe fn output_column<V: Vector>(m: [V; SIDE]) -> [V; OUT] {
     // SAFETY: as the caller promises.
@@ -286,7 +282,6 @@ unsafe fn output_column<V: Vector>(m: [V; SIDE]) -> [V; OUT] {
 /// # Safety
 ///
 /// The processor has the vector's instructions, the tile lies within its plane, and the target has room.
-#[allow(clippy::inline_always, reason = "it is compiled for the vectors where it is called")]
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "a column is a place in memory and in the result")]
 unsafe fn transform_input<V: Vector>(tile: *const f32, shape: &Shape, target: *mut f32, stride: usize) {
@@ -319,7 +314,6 @@ unsafe fn transform_input<V: Vector>(tile: *const f32, shape: &Shape, target: *m
 ///
 /// The processor has the vector's instructions. The products lie place by place, `stride` values apart; the target lies within a
 /// plane of the shape.
-#[allow(clippy::inline_always, reason = "it is compiled for the vectors where it is called")]
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "a column is a place in memory and in the result")]
 unsafe fn transform_output<V: Vector>(
