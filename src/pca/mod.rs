@@ -5,6 +5,8 @@
 
 pub mod cache;
 pub mod fit;
+mod rows;
+mod spectrum;
 pub mod truncated;
 
 pub use cache::{BasisCache, BasisId, CacheSettings, RefitCounts};
