@@ -102,7 +102,8 @@ impl HayCam {
 /// (A - 1 mu') w, written as A w - mu' w so that the centred activations need not be kept.
 fn project(activations: ArrayView2<f32>, basis: &Basis, weights: ArrayView1<f64>) -> Array1<f32> {
     let offset = basis.mean.dot(&weights);
-    (activations.mapv(f64::from).dot(&weights) - offset).mapv(|value| value as f32)
+    let position = |position: ArrayView1<f32>| (position.mapv(f64::from).dot(&weights) - offset) as f32;
+    activations.rows().into_iter().map(position).collect()
 }
 
 #[cfg(test)]
