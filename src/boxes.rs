@@ -110,34 +110,41 @@ pub fn find(heat: &Array2<f32>, threshold: Threshold) -> Vec<HotBox> {
         Threshold::Otsu => otsu(heat),
     };
     let (rows, columns) = heat.dim();
+    let heat = heat.as_standard_layout();
+    let values = heat.as_slice().expect("the layout is standard");
     // Hot places that belong to no region yet, within a border of cold ones, so that no neighbour is beyond it.
     let stride = columns + 2;
-    let mut unvisited = vec![false; (rows + 2) * stride];
-    for (row, values) in heat.rows().into_iter().enumerate() {
-        let start = (row + 1) * stride + 1;
-        for (is_hot, &value) in unvisited[start..start + columns].iter_mut().zip(values) {
-            *is_hot = value >= floor;
-        }
+    let mut unvisited = Vec::with_capacity((rows + 2) * stride);
+    unvisited.resize(stride, false);
+    for values in values.chunks_exact(columns) {
+        unvisited.push(false);
+        unvisited.extend(values.iter().map(|&value| value >= floor));
+        unvisited.push(false);
     }
+    unvisited.resize((rows + 2) * stride, false);
+    let mut remaining = unvisited.iter().filter(|&&is_hot| is_hot).count();
     let mut boxes = Vec::new();
     let mut pending = Vec::new();
-    for start in ndarray::indices((rows, columns)) {
-        let index = (start.0 + 1) * stride + start.1 + 1;
-        if !unvisited[index] {
-            continue;
-        }
+    let mut next = 0;
+    while remaining > 0 {
+        next += unvisited[next..].iter().position(|&is_hot| is_hot).expect("some remain");
+        let start = (next / stride - 1, next % stride - 1);
         let (mut top, mut bottom, mut left, mut right) = (start.0, start.0, start.1, start.1);
         let (mut sum, mut places, mut holds_peak) = (0.0, 0, false);
-        unvisited[index] = false;
+        unvisited[next] = false;
         pending.push(start);
         while let Some((row, column)) = pending.pop() {
             (top, bottom, left, right) = (top.min(row), bottom.max(row), left.min(column), right.max(column));
-            sum += heat[[row, column]];
+            sum += values[row * columns + column];
             places += 1;
             holds_peak |= (row, column) == peak;
             for down in 0..3 {
-                for along in 0..3 {
-                    let neighbour = &mut unvisited[(row + down) * stride + column + along];
+                let neighbours = &mut unvisited[(row + down) * stride + column..][..3];
+                // Most have been visited: nine times, all but once in vain, is every place looked at.
+                if neighbours == [false; 3] {
+                    continue;
+                }
+                for (along, neighbour) in neighbours.iter_mut().enumerate() {
                     if std::mem::take(neighbour) {
                         // Of the border nothing is hot.
                         pending.push((row + down - 1, column + along - 1));
@@ -145,6 +152,7 @@ pub fn find(heat: &Array2<f32>, threshold: Threshold) -> Vec<HotBox> {
                 }
             }
         }
+        remaining -= places;
         let rect =
             Rect { x: left as u32, y: top as u32, width: (right - left + 1) as u32, height: (bottom - top + 1) as u32 };
         boxes.push(HotBox { rect, score: sum / places as f32, holds_peak });
@@ -158,15 +166,20 @@ pub fn find_hottest(heat: &Array2<f32>, threshold: Threshold) -> Option<HotBox> 
     find(heat, threshold).into_iter().find(|found| found.holds_peak)
 }
 
-/// Place and value of the largest heat above zero.
+/// Place and value of the largest heat above zero, the first of equal ones.
 pub fn hottest(heat: &Array2<f32>) -> Option<((usize, usize), f32)> {
-    let mut hottest = None;
-    for (place, &value) in heat.indexed_iter() {
-        if value > hottest.map_or(0.0, |(_, highest)| highest) {
-            hottest = Some((place, value));
-        }
-    }
-    hottest
+    const LANES: usize = 16;
+    let heat = heat.as_standard_layout();
+    let values = heat.as_slice().expect("the layout is standard");
+    let (vectors, rest) = values.as_chunks::<LANES>();
+    // Value first, place second: many values are compared at once where their places do not count.
+    let larger = |highest: f32, value: f32| if value > highest { value } else { highest };
+    let highest = vectors
+        .iter()
+        .fold([0.0; LANES], |highest, vector| std::array::from_fn(|lane| larger(highest[lane], vector[lane])));
+    let highest = highest.into_iter().chain(rest.iter().copied()).fold(0.0, larger);
+    let place = values.iter().position(|&value| value == highest && value > 0.0)?;
+    Some(((place / heat.ncols(), place % heat.ncols()), highest))
 }
 
 /// The threshold that maximises the variance between what lies above and below it (Otsu 1979, equation 14), to a
