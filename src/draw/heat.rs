@@ -1,45 +1,74 @@
 //! Blending a heat map over a picture of any size.
 
+mod line;
+
 use std::sync::OnceLock;
 
 use image::{Rgb, RgbImage};
-use ndarray::Array2;
+use ndarray::{Array2, CowArray, Ix2};
 
 use super::palette::heat_colours;
 use crate::explain::normalise::{Alignment, bilinear_weights, enlarge};
+use line::{Across, Paints};
 
 /// Weight of the heat colour at the hottest place; the picture must stay visible under it.
 const MAX_OPACITY: f32 = 0.55;
 /// Heat from which the opacity is at its highest.
 const OPAQUE_FROM: f32 = 0.5;
 
-/// What a level of heat does to a pixel: `(pixel * keep + add) / 256`.
-#[derive(Clone, Copy)]
-struct Blend {
-    keep: u32,
-    add: [u32; 3],
-}
-
 /// Blends heat in [0, 1] over the picture, stretched to its size (bilinear). Cold places are left as they are.
 pub fn blend(picture: &mut RgbImage, heat: &Array2<f32>) {
-    let blends = blends();
-    let (width, height) = (picture.width() as usize, picture.height() as usize);
-    let across = bilinear_weights(heat.ncols(), width, Alignment::Edges);
-    let down = bilinear_weights(heat.nrows(), height, Alignment::Edges);
-    let mut levels = vec![0.0; heat.ncols()];
-    for (line, (above, below, part)) in picture.as_mut().chunks_exact_mut(3 * width).zip(down) {
+    let line_bytes = 3 * picture.width() as usize;
+    let mut brush = Brush::new(heat, picture.dimensions());
+    for (y, line) in picture.chunks_exact_mut(line_bytes).enumerate() {
+        brush.paint(y, line);
+    }
+}
+
+/// A copy of the picture under heat, as [`blend`] does it. Lines are painted as they are copied, while they are at hand.
+pub fn blended(picture: &RgbImage, heat: &Array2<f32>) -> RgbImage {
+    let (width, height) = picture.dimensions();
+    let mut brush = Brush::new(heat, picture.dimensions());
+    let mut pixels = Vec::with_capacity(picture.len());
+    for (y, line) in picture.chunks_exact(3 * width as usize).enumerate() {
+        let start = pixels.len();
+        pixels.extend_from_slice(line);
+        brush.paint(y, &mut pixels[start..]);
+    }
+    RgbImage::from_raw(width, height, pixels).expect("all lines were copied")
+}
+
+/// Paints lines of a picture, in any order.
+struct Brush<'a> {
+    heat: CowArray<'a, f32, Ix2>,
+    /// For each line the two rows of the map between which it lies, and how far along.
+    down: Vec<(usize, usize, f32)>,
+    across: Across,
+    /// Of each column of the map, in 255ths, the last one twice.
+    levels: Vec<f32>,
+}
+
+impl<'a> Brush<'a> {
+    fn new(heat: &'a Array2<f32>, (width, height): (u32, u32)) -> Self {
+        Self {
+            heat: heat.as_standard_layout(),
+            down: bilinear_weights(heat.nrows(), height as usize, Alignment::Edges),
+            across: Across::new(heat.ncols(), width as usize),
+            levels: vec![0.0; heat.ncols() + 1],
+        }
+    }
+
+    fn paint(&mut self, y: usize, line: &mut [u8]) {
+        let values = self.heat.as_slice().expect("the map is in standard layout");
+        let row = |row: usize| &values[row * self.heat.ncols()..][..self.heat.ncols()];
+        let (above, below, part) = self.down[y];
         // Down first: one value for each place of the map's row, not for each pixel of the picture's.
-        for ((level, above), below) in levels.iter_mut().zip(heat.row(above)).zip(heat.row(below)) {
+        let (last, levels) = self.levels.split_last_mut().expect("there is a level more than columns");
+        for ((level, above), below) in levels.iter_mut().zip(row(above)).zip(row(below)) {
             *level = (above + (below - above) * part) * 255.0;
+            *last = *level;
         }
-        for (pixel, &(left, right, part)) in line.chunks_exact_mut(3).zip(&across) {
-            // A float cast saturates, so values out of range cannot index out of the table.
-            let level = (levels[left] + (levels[right] - levels[left]) * part) as u8;
-            let Blend { keep, add } = blends[usize::from(level)];
-            for (channel, add) in pixel.iter_mut().zip(add) {
-                *channel = ((u32::from(*channel) * keep + add) >> 8) as u8;
-            }
-        }
+        self.across.paint(line, &self.levels, paints());
     }
 }
 
@@ -53,14 +82,68 @@ pub fn picture(heat: &Array2<f32>, (width, height): (u32, u32)) -> RgbImage {
     })
 }
 
-fn blends() -> &'static [Blend; 256] {
-    static BLENDS: OnceLock<[Blend; 256]> = OnceLock::new();
-    BLENDS.get_or_init(|| {
+fn paints() -> &'static Paints {
+    static PAINTS: OnceLock<Paints> = OnceLock::new();
+    PAINTS.get_or_init(|| {
         let colours = heat_colours();
         std::array::from_fn(|level| {
             let opacity = MAX_OPACITY * (level as f32 / 255.0 / OPAQUE_FROM).min(1.0);
-            let weight = (opacity * 256.0) as u32;
-            Blend { keep: 256 - weight, add: colours[level].map(|channel| u32::from(channel) * weight) }
+            let [red, green, blue] = colours[level];
+            [red, green, blue, (opacity * 256.0) as u8]
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    /// Pixel by pixel, as it is defined.
+    fn by_definition(picture: &RgbImage, heat: &Array2<f32>) -> RgbImage {
+        let across = bilinear_weights(heat.ncols(), picture.width() as usize, Alignment::Edges);
+        let down = bilinear_weights(heat.nrows(), picture.height() as usize, Alignment::Edges);
+        RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
+            let (above, below, part) = down[y as usize];
+            let level = |column| {
+                let (above, below) = (heat[[above, column]], heat[[below, column]]);
+                (above + (below - above) * part) * 255.0
+            };
+            let (left, right, part) = across[x as usize];
+            let level = (level(left) + (level(right) - level(left)) * part) as u8;
+            let [red, green, blue, weight] = paints()[usize::from(level)].map(u32::from);
+            let [old_red, old_green, old_blue] = picture.get_pixel(x, y).0.map(u32::from);
+            let mix = |old: u32, new: u32| ((old * (256 - weight) + new * weight) / 256) as u8;
+            Rgb([mix(old_red, red), mix(old_green, green), mix(old_blue, blue)])
+        })
+    }
+
+    #[test]
+    fn lines_are_what_pixels_are_by_definition() {
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        for (width, height) in [(1, 1), (9, 300), (101, 77), (640, 36)] {
+            for (rows, columns) in [(1, 1), (2, 3), (16, 28), (224, 224)] {
+                // Mostly cold, as maps are, and warm in places.
+                let mut value = || (rng.random_range(-1.0f32..1.2)).clamp(0.0, 1.0);
+                let warm_columns = columns / 3..=columns / 2;
+                let heat =
+                    Array2::from_shape_fn(
+                        (rows, columns),
+                        |(_, column)| {
+                            if warm_columns.contains(&column) { value() } else { 0.0 }
+                        },
+                    );
+                let picture = RgbImage::from_fn(width, height, |_, _| Rgb(rng.random()));
+                let expected = by_definition(&picture, &heat);
+                assert!(blended(&picture, &heat) == expected, "{width}x{height}, {rows}x{columns}");
+                let mut in_place = picture.clone();
+                blend(&mut in_place, &heat);
+                assert!(in_place == expected, "{width}x{height}, {rows}x{columns}");
+                let turned = heat.t().to_owned().reversed_axes();
+                assert!(blended(&picture, &turned) == expected, "in the other order of memory");
+            }
+        }
+    }
 }

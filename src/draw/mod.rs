@@ -36,16 +36,35 @@ impl Annotator {
         Ok(Self { font: Font::bundled()? })
     }
 
-    /// Draws in place: the heat map where a class other than `background` was found, its boxes, and the label: of each track
-    /// in sight with its number if the picture was scanned, otherwise of the whole picture at its first box.
+    /// Draws onto a copy: the heat map where a class other than `background` was found, its boxes, and the label: of each
+    /// track in sight with its number if the picture was scanned, otherwise of the whole picture at its first box.
+    pub fn annotated(
+        &self,
+        picture: &RgbImage,
+        analysis: &Analysis,
+        tracks: &[TrackedBox],
+        classes: &[String],
+    ) -> RgbImage {
+        let is_explained = classes[analysis.label] != BACKGROUND;
+        let mut drawn = if is_explained { heat::blended(picture, &analysis.heat) } else { picture.clone() };
+        self.mark(&mut drawn, analysis, tracks, classes);
+        drawn
+    }
+
+    /// Draws in place what [`Annotator::annotated`] draws.
     pub fn annotate(&self, picture: &mut RgbImage, analysis: &Analysis, tracks: &[TrackedBox], classes: &[String]) {
+        if classes[analysis.label] != BACKGROUND {
+            heat::blend(picture, &analysis.heat);
+        }
+        self.mark(picture, analysis, tracks, classes);
+    }
+
+    /// Draws boxes and labels.
+    fn mark(&self, picture: &mut RgbImage, analysis: &Analysis, tracks: &[TrackedBox], classes: &[String]) {
         let shorter = picture.width().min(picture.height()) as f32;
         let text_px = (shorter * TEXT_SHARE).max(MIN_TEXT_PX);
         let line_px = (shorter / 240.0).round().max(1.0) as u32;
         let name = &classes[analysis.label];
-        if name != BACKGROUND {
-            heat::blend(picture, &analysis.heat);
-        }
         if analysis.scan.is_some() {
             let seen = tracks.iter().filter_map(|track| Some((track, track.id?, track.seen?)));
             for (track, ..) in seen.clone() {
@@ -148,8 +167,10 @@ mod tests {
             let whole = Rect { x: 0, y: 0, width, height };
             let boxes = [rect, whole].map(|rect| Detection { rect, score: 0.5, label: 0 }).to_vec();
             let mut picture = RgbImage::new(width, height);
-            annotator.annotate(&mut picture, &analysis(0, boxes), &[], &classes());
+            annotator.annotate(&mut picture, &analysis(0, boxes.clone()), &[], &classes());
             assert_ne!(picture, RgbImage::new(width, height));
+            let copy = annotator.annotated(&RgbImage::new(width, height), &analysis(0, boxes), &[], &classes());
+            assert!(copy == picture, "{width}x{height}");
         }
     }
 

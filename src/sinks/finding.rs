@@ -60,8 +60,7 @@ impl Finding {
     pub fn annotated(&self) -> &Arc<RgbImage> {
         let draw = || {
             let started = Instant::now();
-            let mut picture = self.frame.image.clone();
-            self.annotator.annotate(&mut picture, &self.analysis, &self.tracks, &self.classes);
+            let picture = self.annotator.annotated(&self.frame.image, &self.analysis, &self.tracks, &self.classes);
             (Arc::new(picture), started.elapsed())
         };
         &self.annotated.get_or_init(draw).0
