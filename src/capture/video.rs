@@ -151,14 +151,30 @@ impl Decoder {
             4 => imgproc::COLOR_BGRA2RGB,
             _ => imgproc::COLOR_BGR2RGB,
         };
-        // The conversion writes straight into the picture: size and type fit, so that OpenCV
-        // has no reason to allocate another buffer.
-        let mut image = RgbImage::new(upright.cols() as u32, upright.rows() as u32);
-        let mut rgb = Mat::new_rows_cols_with_bytes_mut::<Vec3b>(upright.rows(), upright.cols(), &mut image)?;
-        imgproc::cvt_color_def(upright, &mut rgb, code)?;
-        drop(rgb);
-        Ok(image)
+        rgb_image(upright, code)
     }
+}
+
+/// The pixels, converted straight into the picture's memory. That is not cleared before: of a megabyte and more, jemalloc would
+/// have the system clear each page anew, which takes five times as long as the conversion.
+fn rgb_image(pixels: &Mat, code: i32) -> opencv::Result<RgbImage> {
+    let (rows, columns) = (pixels.rows(), pixels.cols());
+    let bytes = pixels.total() * 3;
+    let mut image: Vec<u8> = Vec::with_capacity(bytes);
+    // SAFETY: the memory holds rows times columns of three bytes, and stays where it is until `rgb` is gone.
+    let mut rgb = unsafe {
+        Mat::new_rows_cols_with_data_unsafe_def(rows, columns, Vec3b::opencv_type(), image.as_mut_ptr().cast())
+    }?;
+    imgproc::cvt_color_def(pixels, &mut rgb, code)?;
+    // Size and type fit, so that OpenCV has no reason to allocate another buffer.
+    if !std::ptr::eq(rgb.data(), image.as_ptr()) {
+        return Err(opencv::Error::new(core::StsError, "the converted picture is elsewhere"));
+    }
+    drop(rgb);
+    // SAFETY: the conversion has written all of them.
+    unsafe { image.set_len(bytes) };
+    RgbImage::from_raw(columns as u32, rows as u32, image)
+        .ok_or_else(|| opencv::Error::new(core::StsError, "a picture of another size"))
 }
 
 /// The turn that makes the frames upright; OpenCV is told to leave that to us.

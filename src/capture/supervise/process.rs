@@ -157,14 +157,12 @@ impl DecoderProcess {
     }
 
     fn receive(&mut self, deadline: Instant) -> Result<Next, Unread> {
-        let mut length = [0; 4];
-        self.read_exact(&mut length, deadline)?;
-        let length = u32::from_le_bytes(length) as usize;
+        let length = self.read_bytes(4, deadline)?;
+        let length = u32::from_le_bytes(length.try_into().expect("four bytes were read")) as usize;
         if length > MAX_TEXT {
             return Err(Unread::Failed(format!("a report of {length} bytes")));
         }
-        let mut text = vec![0; length];
-        self.read_exact(&mut text, deadline)?;
+        let text = self.read_bytes(length, deadline)?;
         let report =
             serde_json::from_slice(&text).map_err(|error| Unread::Failed(format!("a malformed report: {error}")))?;
         Ok(match report {
@@ -177,8 +175,7 @@ impl DecoderProcess {
 
     fn receive_frame(&mut self, header: &FrameHeader, deadline: Instant) -> Result<Arrived, Unread> {
         let impossible = || Unread::Failed(format!("a picture of {}x{} pixels", header.width, header.height));
-        let mut pixels = vec![0; header.pixel_bytes().ok_or_else(impossible)?];
-        self.read_exact(&mut pixels, deadline)?;
+        let pixels = self.read_bytes(header.pixel_bytes().ok_or_else(impossible)?, deadline)?;
         let image = RgbImage::from_raw(header.width, header.height, pixels).ok_or_else(impossible)?;
         let age = Duration::from_nanos(monotonic_nanos().saturating_sub(header.captured_nanos));
         let now = Instant::now();
@@ -192,19 +189,22 @@ impl DecoderProcess {
         })
     }
 
-    /// Fills `buffer`, unless the deadline passes, the process closes its output, or the end of the run is asked for.
-    fn read_exact(&mut self, buffer: &mut [u8], deadline: Instant) -> Result<(), Unread> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match self.stdout.read(&mut buffer[filled..]) {
-                Ok(0) => return Err(Unread::Closed),
-                Ok(read) => filled += read,
+    /// Reads so many bytes, unless the deadline passes, the process closes its output, or the end of the run is asked for. Their
+    /// memory is not cleared before: that would take longer than reading them.
+    fn read_bytes(&mut self, length: usize, deadline: Instant) -> Result<Vec<u8>, Unread> {
+        let mut bytes = Vec::with_capacity(length);
+        while bytes.len() < length {
+            let missing = (length - bytes.len()) as u64;
+            // What was read before an error is kept.
+            match self.stdout.by_ref().take(missing).read_to_end(&mut bytes) {
+                Ok(_) if bytes.len() < length => return Err(Unread::Closed),
+                Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.wait_for_output(deadline)?,
                 Err(error) => return Err(Unread::Failed(error.to_string())),
             }
         }
-        Ok(())
+        Ok(bytes)
     }
 
     fn wait_for_output(&self, deadline: Instant) -> Result<(), Unread> {
