@@ -180,7 +180,7 @@ impl Sink for Save {
             return Ok(appended?);
         }
         if let Some((_, video)) = self.videos.get_mut(&finding.source) {
-            if let Err(error) = video.write(Arc::clone(finding.annotated()), finding.frame.pts) {
+            if let Err(error) = video.write(&**finding.annotated(), finding.frame.pts) {
                 // It says less than the error that made it necessary.
                 let _ = self.end_video(finding.source);
                 return Err(error.into());

@@ -1,8 +1,8 @@
 //! Writes frames as H.264 video in MP4, with the audio of their source copied beside it.
 //!
 //! ```text
-//! appsrc (RGB) ! videoconvert ! I420 ! x264enc ! mp4mux (fragmented) ! filesink
-//!                      appsrc (audio packets) ! /
+//! RGB ─► planes ─► appsrc (I420) ! x264enc ! mp4mux (fragmented) ! filesink
+//!                  appsrc (audio packets)  ! /
 //! ```
 //!
 //! What makes the file hold up:
@@ -24,10 +24,12 @@ mod audio;
 mod error;
 mod fragment;
 mod left;
+mod planes;
 mod settings;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Borrow;
 use std::fs::OpenOptions;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,13 +44,13 @@ use audio::AudioReader;
 pub use error::VideoError;
 use fragment::FirstTicks;
 pub use left::Left;
+pub(super) use planes::Planes;
 pub use settings::{Preset, VideoSettings};
 
 /// The elements we need, with the Debian package that has each.
-const ELEMENTS: [(&str, &str); 5] = [
+const ELEMENTS: [(&str, &str); 4] = [
     ("filesink", "libgstreamer1.0-0"),
     ("appsrc", "gstreamer1.0-plugins-base"),
-    ("videoconvert", "gstreamer1.0-plugins-base"),
     ("mp4mux", "gstreamer1.0-plugins-good"),
     ("x264enc", "gstreamer1.0-plugins-ugly"),
 ];
@@ -58,8 +60,8 @@ pub(super) const COLORIMETRY: &str = "2:4:5:1";
 const TICKS_PER_SECOND: u64 = 90_000;
 /// The smallest width and height that x264 takes.
 pub(super) const SMALLEST_PX: u32 = 16;
-/// Raw frames between the caller and the encoder.
-const QUEUED_FRAMES: u64 = 4;
+/// Raw frames between the caller and the encoder: as many as it encodes while a full queue is not looked at.
+const QUEUED_FRAMES: u64 = 2;
 /// How often a full queue and the bus are looked at; far below what the queued frames take.
 const POLL: gst::ClockTime = gst::ClockTime::from_mseconds(2);
 /// How long the encoder and the disk may make no progress.
@@ -92,6 +94,7 @@ pub struct VideoWriter {
     pipeline: gst::Pipeline,
     bus: gst::Bus,
     video: AppSrc,
+    planes: Planes,
     audio: Option<AudioTrack>,
     audio_outcome: AudioOutcome,
     /// Set before the first sample of a track is pushed.
@@ -153,15 +156,8 @@ impl VideoWriter {
             };
         let pipeline = build_pipeline(settings, reader.is_some())?;
         let video = app_source(&pipeline, "video")?;
-        video.set_caps(Some(
-            &gst::Caps::builder("video/x-raw")
-                .field("format", "RGB")
-                .field("width", settings.width.next_multiple_of(2).cast_signed())
-                .field("height", settings.height.next_multiple_of(2).cast_signed())
-                .field("framerate", gst::Fraction::new(0, 1))
-                .field("colorimetry", "sRGB")
-                .build(),
-        ));
+        let planes = Planes::new((settings.width, settings.height))?;
+        video.set_caps(Some(planes.caps()));
         let audio = match reader {
             None => None,
             Some(reader) => {
@@ -177,6 +173,7 @@ impl VideoWriter {
             bus: pipeline.bus().ok_or_else(|| VideoError::encoder("the pipeline has no bus"))?,
             pipeline,
             video,
+            planes,
             audio,
             audio_outcome,
             first_ticks,
@@ -205,8 +202,8 @@ impl VideoWriter {
     /// [`VideoError::FrameSize`] and [`VideoError::Timestamp`] leave the frame out; any other error
     /// ends the video. As frames are under way for a while, errors of encoder and disk show at a
     /// later call or in [`VideoWriter::finish`].
-    pub fn write(&mut self, image: impl Into<Arc<RgbImage>>, pts: Duration) -> Result<(), VideoError> {
-        let image = image.into();
+    pub fn write(&mut self, image: impl Borrow<RgbImage>, pts: Duration) -> Result<(), VideoError> {
+        let image = image.borrow();
         if self.given_up {
             return Err(VideoError::GivenUp);
         }
@@ -240,7 +237,7 @@ impl VideoWriter {
         Ok(())
     }
 
-    fn push(&mut self, image: Arc<RgbImage>, pts: Duration) -> Result<(), VideoError> {
+    fn push(&mut self, image: &RgbImage, pts: Duration) -> Result<(), VideoError> {
         let time = clock_time(pts);
         match self.last_pts {
             None => {
@@ -254,7 +251,7 @@ impl VideoWriter {
             self.last_keyframe = Some(pts);
             self.video.send_event(keyframe_request(time));
         }
-        let mut buffer = aligned_buffer(image);
+        let mut buffer = self.planes.buffer(image)?;
         if let Some(stamped) = buffer.get_mut() {
             stamped.set_pts(time);
             stamped.set_duration(clock_time(self.frame_duration));
@@ -361,8 +358,7 @@ fn build_pipeline(settings: &VideoSettings, has_audio: bool) -> Result<gst::Pipe
     // The encoder's rate buffer has to be off: left alone it holds constant quality below 2 Mbit/s.
     // The audio queue has no limit of its own, as it gets no more than the video has reached.
     let pipeline = gst::parse::launch(&format!(
-        "appsrc name=video format=time max-bytes=0 max-buffers={QUEUED_FRAMES} ! videoconvert \
-         ! video/x-raw,format=I420,colorimetry=(string){COLORIMETRY} \
+        "appsrc name=video format=time max-bytes=0 max-buffers={QUEUED_FRAMES} \
          ! x264enc speed-preset={preset} pass=qual quantizer={quality} vbv-buf-capacity=0 \
            threads={threads} bframes=0 rc-lookahead=0 sync-lookahead=0 mb-tree=false \
          ! mux.video_0 mp4mux name=mux fragment-mode=dash-or-mss fragment-duration=1000 \
@@ -404,34 +400,4 @@ pub(super) fn keyframe_request(time: gst::ClockTime) -> gst::Event {
         .field("all-headers", false)
         .field("count", 0u32);
     gst::event::CustomDownstream::new(request.build())
-}
-
-/// A picture's pixels, shared with whoever else has it.
-struct SharedPixels(Arc<RgbImage>);
-
-impl AsRef<[u8]> for SharedPixels {
-    fn as_ref(&self) -> &[u8] {
-        self.0.as_raw()
-    }
-}
-
-/// The pixels as GStreamer takes them: even width and height by repeating the edge, rows of a
-/// multiple of 4 bytes. Where the width is a multiple of 4, as it mostly is, nothing is copied.
-pub(super) fn aligned_buffer(image: Arc<RgbImage>) -> gst::Buffer {
-    let (width, height) = image.dimensions();
-    let row_bytes = width as usize * 3;
-    let stride = (width.next_multiple_of(2) as usize * 3).next_multiple_of(4);
-    if stride == row_bytes && height % 2 == 0 {
-        return gst::Buffer::from_slice(SharedPixels(image));
-    }
-    let mut pixels = Vec::with_capacity(stride * height.next_multiple_of(2) as usize);
-    for (row, end) in image.chunks_exact(row_bytes).zip((stride..).step_by(stride)) {
-        pixels.extend_from_slice(row);
-        pixels.extend_from_slice(&row[row_bytes - 3..]);
-        pixels.resize(end, 0);
-    }
-    if height % 2 == 1 {
-        pixels.extend_from_within(pixels.len() - stride..);
-    }
-    gst::Buffer::from_mut_slice(pixels)
 }

@@ -1,7 +1,7 @@
 //! One source as RTSP stream: encoded only while somebody is connected, once for all who are.
 //!
 //! ```text
-//! appsrc (newest frame only) ! videoconvert ! videoscale ! I420 ! x264enc ! rtph264pay
+//! appsrc (newest frame only, I420) ! videoscale ! x264enc ! rtph264pay
 //! ```
 //!
 //! The size of the first frame is that of the stream for as long as somebody is connected: later frames of another size are
@@ -16,7 +16,7 @@ use gstreamer_rtsp_server::prelude::*;
 use gstreamer_rtsp_server::{RTSPMedia, RTSPMediaFactory, RTSPSuspendMode, gst_rtsp::RTSPLowerTrans};
 
 use crate::sinks::Finding;
-use crate::sinks::video::{COLORIMETRY, SMALLEST_PX, aligned_buffer, keyframe_request};
+use crate::sinks::video::{COLORIMETRY, Planes, SMALLEST_PX, VideoError, keyframe_request};
 
 /// A player that joins has a picture after this time. A number of frames would take longer the slower the source is.
 const KEYFRAME_INTERVAL: Duration = Duration::from_secs(1);
@@ -43,6 +43,8 @@ struct State {
 #[derive(Debug)]
 struct Media {
     source: AppSrc,
+    /// For frames of the size that the last one had.
+    planes: Option<Planes>,
     /// Holds the size of the stream once it is known.
     size: gst::Element,
     last_keyframe: Option<Instant>,
@@ -59,7 +61,7 @@ impl Mount {
         factory.set_launch(
             "( appsrc name=frames is-live=true do-timestamp=true format=time max-bytes=0 max-buffers=1 \
                  leaky-type=downstream \
-             ! videoconvert ! videoscale add-borders=true ! capsfilter name=size \
+             ! videoscale add-borders=true ! capsfilter name=size \
              ! x264enc tune=zerolatency speed-preset=veryfast pass=qual quantizer=25 vbv-buf-capacity=0 bframes=0 \
                  key-int-max=100 threads=1 \
              ! video/x-h264,profile=main ! rtph264pay name=pay0 pt=96 config-interval=-1 )",
@@ -96,7 +98,7 @@ impl Mount {
             return;
         };
         let own = source.clone();
-        self.lock().media.push(Media { source, size, last_keyframe: None, last_push: None });
+        self.lock().media.push(Media { source, planes: None, size, last_keyframe: None, last_push: None });
         let mount = Arc::downgrade(self);
         media.connect_unprepared(move |_| {
             if let Some(mount) = mount.upgrade() {
@@ -112,6 +114,14 @@ impl Mount {
 }
 
 impl Media {
+    fn planes(&mut self, size: (u32, u32)) -> Result<&Planes, VideoError> {
+        let planes = match self.planes.take() {
+            Some(planes) if planes.fit(size) => planes,
+            _ => Planes::new(size)?,
+        };
+        Ok(self.planes.insert(planes))
+    }
+
     fn push(&mut self, finding: &Finding) {
         let picture = finding.annotated();
         let even = |pixels: u32| pixels.next_multiple_of(2);
@@ -134,16 +144,16 @@ impl Media {
             }
             self.last_keyframe = Some(Instant::now());
         }
-        let caps = gst::Caps::builder("video/x-raw")
-            .field("format", "RGB")
-            .field("width", side(width))
-            .field("height", side(height))
-            .field("framerate", gst::Fraction::new(0, 1))
-            .field("pixel-aspect-ratio", gst::Fraction::new(1, 1))
-            .field("colorimetry", "sRGB")
-            .build();
-        let buffer = aligned_buffer(Arc::clone(picture));
-        let sample = gst::Sample::builder().buffer(&buffer).caps(&caps).build();
+        let sample = match self.planes(picture.dimensions()).and_then(|planes| {
+            let buffer = planes.buffer(picture)?;
+            Ok(gst::Sample::builder().buffer(&buffer).caps(planes.caps()).build())
+        }) {
+            Ok(sample) => sample,
+            Err(error) => {
+                tracing::error!("a frame for RTSP is lost: {error}");
+                return;
+            }
+        };
         match self.source.push_sample(&sample) {
             Ok(_) => self.last_push = Some(Instant::now()),
             // Not begun yet, or ended: there will be another frame, or nobody to see it.

@@ -59,7 +59,7 @@ impl Segments {
             }
         };
         segment.last_pts = pts;
-        if let Err(error) = segment.writer.write(Arc::clone(picture), pts - segment.first_pts) {
+        if let Err(error) = segment.writer.write(&**picture, pts - segment.first_pts) {
             // It says less than the error that made it necessary.
             let _ = self.finish(written);
             return Err(error);
