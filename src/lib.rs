@@ -15,6 +15,7 @@
 
 pub mod analyse;
 pub mod bench;
+pub mod blas;
 pub mod boxes;
 pub mod capture;
 pub mod cli;

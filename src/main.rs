@@ -4,7 +4,7 @@ use maskwatch::cli::{self, Command};
 use maskwatch::exit_code::ExitCode;
 use maskwatch::pipeline::panic_message;
 use maskwatch::shutdown::Shutdown;
-use maskwatch::{capture, commands, telemetry};
+use maskwatch::{blas, capture, commands, telemetry};
 
 /// For Rust, and for the C and C++ libraries as well, whose `malloc` it replaces: frames, activations and pictures of many sizes
 /// come and go on many threads. Under two cameras that were restarted each minute glibc's heaps grew in steps of up to 24 MB; with
@@ -21,8 +21,11 @@ fn main() {
     let arguments: Vec<_> = std::env::args_os().collect();
     let concealed = cli::conceal_credentials(&arguments);
     // SAFETY: the program has started no thread yet, and those that libraries start when they are loaded (OpenBLAS does)
-    // only wait for work: they do not touch the environment.
-    unsafe { capture::silence_backends() };
+    // only wait for work: they touch neither the environment nor OpenBLAS's kernels.
+    unsafe {
+        blas::choose_kernels();
+        capture::silence_backends();
+    }
     let cli = cli::parse(arguments);
     telemetry::init(cli.as_ref().map_or(0, |cli| cli.verbose));
     let cli = cli.unwrap_or_else(|error| {

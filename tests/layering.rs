@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 /// From the bottom of the program to its top.
-const ORDER: [&str; 32] = [
+const ORDER: [&str; 33] = [
+    "blas",
     "exit_code",
     "files",
     "shutdown",
