@@ -6,7 +6,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::model::ModelError;
 
-/// Looks at a barrier before the processor is offered to somebody else, about ten microseconds: steps take hundreds, and
+/// Looks at a step before the processor is offered to somebody else, about ten microseconds: steps take hundreds, and
 /// waking a thread tens.
 const SPINS: usize = 400;
 
@@ -16,17 +16,16 @@ pub(super) struct Team {
     pool: ThreadPool,
 }
 
-/// Where threads wait for one another.
-struct Barrier {
-    threads: usize,
-    arrived: AtomicUsize,
-    rounds: AtomicUsize,
-    /// A thread panicked, and will never arrive.
-    broken: AtomicBool,
+/// How far a step is.
+struct Progress {
+    tasks: usize,
+    /// Taken so far, and attempts to take one more.
+    next: AtomicUsize,
+    done: AtomicUsize,
 }
 
-/// Breaks the barrier when its thread panics.
-struct Breaker<'a>(&'a Barrier);
+/// Says that a thread panicked, whose task will never be done.
+struct Breaker<'a>(&'a AtomicBool);
 
 impl Team {
     /// # Errors
@@ -50,40 +49,37 @@ impl Team {
     ///
     /// When a task does.
     pub(super) fn walk(&self, tasks: &[usize], work: impl Fn(usize, usize, usize) + Sync) {
-        let next: Vec<AtomicUsize> = tasks.iter().map(|_| AtomicUsize::new(0)).collect();
-        let barrier = Barrier {
-            threads: self.threads(),
-            arrived: AtomicUsize::new(0),
-            rounds: AtomicUsize::new(0),
-            broken: AtomicBool::new(false),
-        };
+        let steps: Vec<Progress> = tasks.iter().map(|&tasks| Progress::of(tasks)).collect();
+        let broken = AtomicBool::new(false);
         self.pool.broadcast(|context| {
-            let _breaker = Breaker(&barrier);
-            for (step, (&count, next)) in tasks.iter().zip(&next).enumerate() {
-                loop {
-                    let task = next.fetch_add(1, Ordering::Relaxed);
-                    if task >= count {
-                        break;
-                    }
-                    work(step, task, context.index());
+            let _breaker = Breaker(&broken);
+            for (number, step) in steps.iter().enumerate() {
+                while let Some(task) = step.take() {
+                    work(number, task, context.index());
+                    step.done.fetch_add(1, Ordering::Release);
                 }
-                barrier.wait();
+                step.wait(&broken);
             }
         });
     }
 }
 
-impl Barrier {
-    fn wait(&self) {
-        let round = self.rounds.load(Ordering::Acquire);
-        if self.arrived.fetch_add(1, Ordering::AcqRel) + 1 == self.threads {
-            self.arrived.store(0, Ordering::Relaxed);
-            self.rounds.store(round + 1, Ordering::Release);
-            return;
-        }
+impl Progress {
+    fn of(tasks: usize) -> Self {
+        Self { tasks, next: AtomicUsize::new(0), done: AtomicUsize::new(0) }
+    }
+
+    /// A task that nobody has taken.
+    fn take(&self) -> Option<usize> {
+        let task = self.next.fetch_add(1, Ordering::Relaxed);
+        (task < self.tasks).then_some(task)
+    }
+
+    /// Waits until all tasks are done: not for all threads, one of which may have lost its processor to a decoder.
+    fn wait(&self, broken: &AtomicBool) {
         let mut spins = 0;
-        while self.rounds.load(Ordering::Acquire) == round {
-            assert!(!self.broken.load(Ordering::Relaxed), "another thread of the forward pass panicked");
+        while self.done.load(Ordering::Acquire) < self.tasks {
+            assert!(!broken.load(Ordering::Relaxed), "another thread of the forward pass panicked");
             spins += 1;
             if spins < SPINS {
                 std::hint::spin_loop();
@@ -97,7 +93,7 @@ impl Barrier {
 impl Drop for Breaker<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.broken.store(true, Ordering::Relaxed);
+            self.0.store(true, Ordering::Relaxed);
         }
     }
 }
