@@ -20,6 +20,6 @@ pub struct Frame {
     pub read_started: Instant,
     /// How long reading and decoding took.
     pub decode_time: Duration,
-    /// 8-bit RGB pixels, row-major, upright (rotation metadata already applied).
-    pub image: RgbImage,
+    /// 8-bit RGB pixels, row-major, upright (rotation metadata already applied). Shared, as several outputs may keep them.
+    pub image: Arc<RgbImage>,
 }

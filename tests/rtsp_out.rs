@@ -76,7 +76,7 @@ fn connect(address: &str) -> Result<Box<dyn Source>, CaptureError> {
     SourceSpec::parse(address)?.remove(0).open(&options)
 }
 
-fn next(player: &mut dyn Source) -> RgbImage {
+fn next(player: &mut dyn Source) -> Arc<RgbImage> {
     player.read().unwrap().expect("a stream has no end").image
 }
 

@@ -6,6 +6,7 @@
 
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use image::metadata::Orientation;
@@ -55,7 +56,7 @@ impl Still {
             captured_at: SystemTime::now(),
             read_started,
             decode_time: read_started.elapsed(),
-            image,
+            image: Arc::new(image),
         };
         Ok(Self { info, frame: Some(frame) })
     }
@@ -185,7 +186,7 @@ pub(crate) mod tests {
         assert!(still.read()?.is_none());
         assert_eq!((frame.index, frame.pts), (0, Duration::ZERO));
         assert_eq!((still.info().width, still.info().height), frame.image.dimensions());
-        Ok(frame.image)
+        Ok(Arc::unwrap_or_clone(frame.image))
     }
 
     /// Two pixels wide and one high, told apart by brightness even after JPEG.

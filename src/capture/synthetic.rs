@@ -1,7 +1,8 @@
 //! Frames that are made up, for measurements: a camera that pans over smooth noise.
 //!
 //! They need no file and no decoder, and are the same on every machine. Coarse and fine noise (value noise, Perlin 1985) give
-//! the encoder something to do, and each frame shows another part of one large picture, which costs no more than a copy.
+//! the encoder something to do. A few pictures, parts of a large one, are shown forth and back, so that a frame costs nothing:
+//! not even a copy, which a GPU would wait for.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
+use image::imageops::crop_imm;
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -17,10 +19,10 @@ use crate::frame::Frame;
 
 /// Time between two frames.
 const INTERVAL: Duration = Duration::from_millis(40);
-/// How far the camera pans in either direction, in pixels.
-const PAN_PX: u32 = 128;
+/// Pictures from one end of the camera's way to the other, which stay in memory.
+const PICTURES: u32 = 8;
 /// Pixels from frame to frame, across and down.
-const STEP_PX: (u64, u64) = (3, 2);
+const STEP_PX: (u32, u32) = (3, 2);
 /// Pixels from one random value to the next, and of how many parts the picture consists of such noise.
 const OCTAVES: [(u32, u16); 3] = [(128, 2), (32, 1), (8, 1)];
 
@@ -28,8 +30,8 @@ const OCTAVES: [(u32, u16); 3] = [(128, 2), (32, 1), (8, 1)];
 pub(super) struct Synthetic {
     info: SourceInfo,
     name: Arc<str>,
-    /// What the camera pans over.
-    scenery: RgbImage,
+    /// What the camera sees on its way.
+    pictures: Vec<Arc<RgbImage>>,
     delivered: u64,
 }
 
@@ -44,13 +46,13 @@ impl Synthetic {
             frame_rate: Some(1.0 / INTERVAL.as_secs_f64()),
             policy: Policy::Recorded,
         };
-        let scenery = noise(width + PAN_PX, height + PAN_PX);
-        Self { name: info.name.as_str().into(), info, scenery, delivered: 0 }
-    }
-
-    fn picture(&self, index: u64) -> RgbImage {
-        let (left, top) = (swing(index * STEP_PX.0), swing(index * STEP_PX.1));
-        image::imageops::crop_imm(&self.scenery, left, top, self.info.width, self.info.height).to_image()
+        let scenery = noise(width + PICTURES * STEP_PX.0, height + PICTURES * STEP_PX.1);
+        let part = |place: u32| {
+            let part = crop_imm(&scenery, place * STEP_PX.0, place * STEP_PX.1, width, height);
+            Arc::new(part.to_image())
+        };
+        let pictures = (0..PICTURES).map(part).collect();
+        Self { name: info.name.as_str().into(), info, pictures, delivered: 0 }
     }
 }
 
@@ -62,7 +64,7 @@ impl Source for Synthetic {
     fn read(&mut self) -> Result<Option<Frame>, CaptureError> {
         let read_started = Instant::now();
         let index = self.delivered;
-        let image = self.picture(index);
+        let image = Arc::clone(&self.pictures[place(index)]);
         self.delivered += 1;
         Ok(Some(Frame {
             source: Arc::clone(&self.name),
@@ -76,10 +78,10 @@ impl Source for Synthetic {
     }
 }
 
-/// Where a camera is that goes [`PAN_PX`] pixels forth and back, after so many pixels.
-fn swing(gone: u64) -> u32 {
-    let place = (gone % u64::from(2 * PAN_PX)) as u32;
-    PAN_PX - place.abs_diff(PAN_PX)
+/// Where a camera is that goes forth and back, after so many frames.
+fn place(frame: u64) -> usize {
+    let last = u64::from(PICTURES - 1);
+    (last - (frame % (2 * last)).abs_diff(last)) as usize
 }
 
 fn noise(width: u32, height: u32) -> RgbImage {
@@ -111,8 +113,8 @@ mod tests {
 
     #[test]
     fn every_frame_differs_from_the_one_before_and_two_sources_agree() {
-        // Twice as many as the camera takes to and fro.
-        let count = 4 * PAN_PX as usize;
+        // As many as the camera takes to and fro twice.
+        let count = 4 * PICTURES as usize;
         let (one, other) = (frames((64, 48), count), frames((64, 48), count));
         for (index, (one, other)) in one.iter().zip(&other).enumerate() {
             assert_eq!((one.image.dimensions(), &one.image), ((64, 48), &other.image));

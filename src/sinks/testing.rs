@@ -29,7 +29,7 @@ pub(crate) fn finding(index: u64, size: (u32, u32), pts: Duration) -> Arc<Findin
         captured_at: SystemTime::UNIX_EPOCH + pts,
         read_started: Instant::now(),
         decode_time: Duration::ZERO,
-        image: RgbImage::from_pixel(size.0, size.1, image::Rgb([90, 120, 150])),
+        image: RgbImage::from_pixel(size.0, size.1, image::Rgb([90, 120, 150])).into(),
     };
     let analysis = Analysis {
         label: 0,

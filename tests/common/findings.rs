@@ -26,7 +26,7 @@ pub fn finding(source: usize, name: &str, index: u64, image: RgbImage, annotator
         captured_at: SystemTime::now(),
         read_started: Instant::now(),
         decode_time: Duration::ZERO,
-        image,
+        image: image.into(),
     };
     let rect = Rect { x: 2, y: 3, width: 20, height: 24 };
     let analysis = Analysis {

@@ -162,7 +162,8 @@ fn decode(spec: &SourceSpec, request: &Request, output: &Output) -> Result<(), C
                     stream_time: Some(frame.pts),
                     skipped: 0,
                 };
-                output.send_frame(header, frame.image);
+                // Nobody else has it.
+                output.send_frame(header, Arc::unwrap_or_clone(frame.image));
             }
             Ok(())
         }
