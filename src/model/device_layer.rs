@@ -1,47 +1,247 @@
 //! What a stage of the network gave, left on the device where it was computed, and the few products that maps are made of.
 //!
-//! Maps are a hundredth of the activations that they are read from. On a GPU, only they need to leave it.
+//! Maps are a hundredth of the activations that they are read from. On a GPU, only they need to leave it; and since the host knows
+//! beforehand what it will ask ([`Questions`]), the answers are computed and sent with the forward pass, all at once, so that nobody
+//! waits for one after another.
 
-use ndarray::{Array1, Array2, Axis};
-use tch::{Device, Kind, Tensor};
+use std::cell::OnceCell;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ndarray::{Array1, Array2, ArrayView1, Axis, concatenate, s};
+use tch::{Device, Kind, TchError, Tensor};
 
 use super::ModelError;
-use super::device_matrix::DeviceMatrix;
+use super::cuda::{Cuda, Mark, Stream};
+use super::device_matrix::{DeviceMatrix, MatrixId};
 use super::layer::Layer;
 use super::tensors::to_rows;
 
 /// What a stage of the network gave for one picture, on its device. It belongs to the thread that owns the engine.
 #[derive(Debug)]
 pub struct DeviceLayer {
-    /// (positions, filters); positions run row by row.
+    /// (positions, filters).
     activations: Tensor,
     grid: (usize, usize),
     mean: Array1<f64>,
+    answers: Option<Answers>,
 }
 
-impl DeviceLayer {
-    /// One a picture, from a batch (N, C, H, W) of any precision.
+/// What will be asked about layers: [`DeviceLayer::times`] of some weights, and [`DeviceLayer::sums_of_squares`].
+#[derive(Debug)]
+pub struct Questions {
+    /// Weights and directions side by side, (filters, columns + components).
+    columns: DeviceMatrix,
+    weights: (MatrixId, usize),
+    spread: (MatrixId, MatrixId),
+    /// (filters).
+    centre: Array1<f64>,
+    /// The centre along the directions, (components).
+    centre_along: Array1<f64>,
+}
+
+/// The layer of one picture, which a device may still be computing.
+#[derive(Debug)]
+pub struct PendingLayer(Progress);
+
+#[derive(Debug)]
+enum Progress {
+    Done(DeviceLayer),
+    UnderWay { batch: Arc<Mutex<Batch>>, index: usize },
+}
+
+/// What is on its way for pictures that went through the network together.
+#[derive(Debug)]
+struct Batch {
+    /// (N, positions, filters), on the device.
+    activations: Tensor,
+    grid: (usize, usize),
+    /// Pictures in a row about which the same is asked.
+    runs: Vec<Run>,
+    /// Behind all of it; none where libtorch waits by itself.
+    done: Option<Mark>,
+}
+
+/// Pictures in a row about which the same is asked.
+#[derive(Debug)]
+struct Run {
+    first: usize,
+    count: usize,
+    asked: Option<Arc<Questions>>,
+    /// For the host, of each picture: the mean of each filter and, if something is asked, the norm of all activations and their
+    /// products with the columns, position by position.
+    values: Tensor,
+    /// The same, once it has arrived.
+    arrived: OnceCell<Array2<f32>>,
+}
+
+#[derive(Debug)]
+struct Answers {
+    asked: Arc<Questions>,
+    /// (positions, columns + components).
+    products: Array2<f32>,
+    /// Sum of the squares of all activations.
+    squares: f64,
+}
+
+impl Questions {
+    /// The products with `weights` (filters, columns), and the sums of squares around `centre` (1, filters) along `directions`
+    /// (filters, components).
+    ///
+    /// # Panics
+    ///
+    /// When they differ in their filters.
+    pub fn new(weights: &DeviceMatrix, centre: &DeviceMatrix, directions: &DeviceMatrix) -> Self {
+        let columns = concatenate(Axis(1), &[weights.host().view(), directions.host().view()]);
+        let middle = centre.host().row(0).mapv(f64::from);
+        Self {
+            columns: DeviceMatrix::new(columns.expect("all have the same filters")),
+            weights: (weights.id(), weights.host().ncols()),
+            spread: (centre.id(), directions.id()),
+            centre_along: middle.dot(&directions.host().mapv(f64::from)),
+            centre: middle,
+        }
+    }
+}
+
+impl PendingLayer {
+    /// One a picture, from a batch (N, C, H, W) of any precision, and what will be asked about each. Where there is `cuda`, this
+    /// returns before anything is computed.
     ///
     /// # Errors
     ///
-    /// When libtorch refuses or an activation is not finite.
-    pub(super) fn from_batch(batch: &Tensor) -> Result<Vec<Self>, ModelError> {
+    /// When libtorch refuses, for want of memory for example.
+    pub(super) fn from_batch(
+        batch: &Tensor,
+        questions: &[Option<Arc<Questions>>],
+        cuda: Option<&Arc<Cuda>>,
+    ) -> Result<Vec<Self>, TchError> {
         let (_, _, rows, columns) = batch.size4()?;
         let grid = (rows.unsigned_abs() as usize, columns.unsigned_abs() as usize);
-        let means = to_rows(&batch.f_mean_dim([2i64, 3].as_slice(), false, Kind::Float)?)?;
-        // A sum with an infinite or undefined summand is not finite.
-        if means.iter().any(|mean| !mean.is_finite()) {
-            return Err(ModelError::NotFinite);
-        }
         // (N, C, H, W) -> (N, H W, C): a position's filters side by side, as every explainer reads them. Principal components
         // need single precision.
-        let by_position = batch.f_flatten(2, 3)?.f_transpose(1, 2)?.f_to_kind(Kind::Float)?.f_contiguous()?;
-        let of_picture = |(index, mean): (i64, ndarray::ArrayView1<f32>)| {
-            Ok(Self { activations: by_position.f_get(index)?, grid, mean: mean.mapv(f64::from) })
+        let activations = batch.f_flatten(2, 3)?.f_transpose(1, 2)?.f_to_kind(Kind::Float)?.f_contiguous()?;
+        let means = activations.f_mean_dim(1i64, false, Kind::Float)?;
+        let mut runs = Vec::new();
+        let mut first = 0;
+        for run in questions.chunk_by(is_same) {
+            let part = |of: &Tensor| of.f_narrow(0, first as i64, run.len() as i64);
+            let mut values = part(&means)?;
+            if let Some(asked) = &run[0] {
+                let pictures = part(&activations)?;
+                let norms = pictures.f_norm_scalaropt_dim(2.0, [1i64, 2].as_slice(), false)?;
+                let products = pictures.f_matmul(&asked.columns.on(pictures.device())?)?;
+                values = Tensor::f_cat(&[values, norms.f_unsqueeze(1)?, products.f_flatten(1, 2)?], 1)?;
+            }
+            let values = values.f_to_device_(Device::Cpu, Kind::Float, cuda.is_some(), false)?;
+            runs.push(Run { first, count: run.len(), asked: run[0].clone(), values, arrived: OnceCell::new() });
+            first += run.len();
+        }
+        let done = match cuda {
+            Some(cuda) => {
+                let mark = Mark::new(cuda)?;
+                mark.set(Stream::Compute)?;
+                Some(mark)
+            }
+            None => None,
         };
-        (0..).zip(means.axis_iter(Axis(0))).map(of_picture).collect()
+        let batch = Arc::new(Mutex::new(Batch { activations, grid, runs, done }));
+        let of_picture = |index| Self(Progress::UnderWay { batch: Arc::clone(&batch), index });
+        Ok((0..questions.len()).map(of_picture).collect())
     }
 
+    /// Waits for it; for those of the same batch, too.
+    ///
+    /// # Errors
+    ///
+    /// When the device has failed, or an activation is not finite.
+    pub fn wait(self) -> Result<DeviceLayer, ModelError> {
+        match self.0 {
+            Progress::Done(layer) => Ok(layer),
+            Progress::UnderWay { batch, index } => batch.lock().unwrap_or_else(PoisonError::into_inner).layer(index),
+        }
+    }
+}
+
+#[cfg(test)]
+impl PendingLayer {
+    /// Whether answers come with it.
+    pub(crate) fn is_asked(&self) -> bool {
+        match &self.0 {
+            Progress::Done(layer) => layer.answers.is_some(),
+            Progress::UnderWay { batch, index } => {
+                let batch = batch.lock().unwrap();
+                let mut runs = batch.runs.iter();
+                runs.any(|run| run.asked.is_some() && (run.first..run.first + run.count).contains(index))
+            }
+        }
+    }
+}
+
+fn is_same(one: &Option<Arc<Questions>>, other: &Option<Arc<Questions>>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        _ => false,
+    }
+}
+
+impl From<DeviceLayer> for PendingLayer {
+    fn from(layer: DeviceLayer) -> Self {
+        Self(Progress::Done(layer))
+    }
+}
+
+impl Batch {
+    fn layer(&self, index: usize) -> Result<DeviceLayer, ModelError> {
+        let run = self.runs.iter().find(|run| (run.first..run.first + run.count).contains(&index));
+        let run = run.expect("each picture is in a run");
+        let arrived = match run.arrived.get() {
+            Some(arrived) => arrived,
+            None => {
+                if let Some(done) = &self.done {
+                    done.wait()?;
+                }
+                let arrived = to_rows(&run.values)?;
+                run.arrived.get_or_init(|| arrived)
+            }
+        };
+        let values = arrived.row(index - run.first);
+        let filters = self.activations.size()[2].unsigned_abs() as usize;
+        let mean = values.slice(s![..filters]).mapv(f64::from);
+        // A sum with an infinite or undefined summand is not finite.
+        if mean.iter().any(|mean| !mean.is_finite()) {
+            return Err(ModelError::NotFinite);
+        }
+        let answers = run.asked.as_ref().map(|asked| {
+            let shape = (self.grid.0 * self.grid.1, asked.columns.host().ncols());
+            let products = values.slice(s![filters + 1..]).to_owned().into_shape_with_order(shape);
+            Answers {
+                asked: Arc::clone(asked),
+                products: products.expect("a product for each position and column"),
+                squares: f64::from(values[filters]).powi(2),
+            }
+        });
+        Ok(DeviceLayer { activations: self.activations.f_get(index as i64)?, grid: self.grid, mean, answers })
+    }
+}
+
+impl Answers {
+    /// See [`DeviceLayer::sums_of_squares`].
+    fn sums_of_squares(&self, mean: ArrayView1<f64>) -> (f64, f64) {
+        let Questions { weights: (_, columns), centre, centre_along, .. } = &*self.asked;
+        let scores = self.products.slice(s![.., *columns..]);
+        let centred = |score: &f32, centre: &f64| (f64::from(*score) - centre).powi(2);
+        let along = |position: ArrayView1<f32>| -> f64 {
+            position.iter().zip(centre_along).map(|(score, centre)| centred(score, centre)).sum()
+        };
+        // |A - 1 m'|^2 = |A|^2 - 2 P mean' m + P m' m.
+        let positions = self.products.nrows() as f64;
+        let total = self.squares - positions * (2.0 * mean.dot(centre) - centre.dot(centre));
+        (scores.rows().into_iter().map(along).sum(), total.max(0.0))
+    }
+}
+
+impl DeviceLayer {
     /// What a CPU computed.
     ///
     /// # Errors
@@ -58,7 +258,7 @@ impl DeviceLayer {
         }
         let values = layer.activations.as_slice().expect("rows one after another");
         let shape = [layer.activations.nrows() as i64, layer.activations.ncols() as i64];
-        Ok(Self { activations: Tensor::f_from_slice(values)?.f_view(shape)?, grid: layer.grid, mean })
+        Ok(Self { activations: Tensor::f_from_slice(values)?.f_view(shape)?, grid: layer.grid, mean, answers: None })
     }
 
     /// Rows and columns of positions.
@@ -86,6 +286,9 @@ impl DeviceLayer {
     ///
     /// When libtorch refuses, other numbers of filters for example.
     pub fn times(&self, weights: &DeviceMatrix) -> Result<Array2<f32>, ModelError> {
+        if let Some(answers) = self.answers.as_ref().filter(|answers| answers.asked.weights.0 == weights.id()) {
+            return Ok(answers.products.slice(s![.., ..answers.asked.weights.1]).to_owned());
+        }
         let _no_gradients = tch::no_grad_guard();
         Ok(to_rows(&self.activations.f_matmul(&weights.on(self.activations.device())?)?)?)
     }
@@ -97,6 +300,10 @@ impl DeviceLayer {
     ///
     /// When libtorch refuses, other numbers of filters for example.
     pub fn sums_of_squares(&self, centre: &DeviceMatrix, directions: &DeviceMatrix) -> Result<(f64, f64), ModelError> {
+        let asked = (centre.id(), directions.id());
+        if let Some(answers) = self.answers.as_ref().filter(|answers| answers.asked.spread == asked) {
+            return Ok(answers.sums_of_squares(self.mean.view()));
+        }
         let _no_gradients = tch::no_grad_guard();
         let device = self.activations.device();
         let centred = self.activations.f_sub(&centre.on(device)?)?;
@@ -123,6 +330,10 @@ mod tests {
         Tensor::from_slice(&values).view([2, 7, 3, 4])
     }
 
+    fn layers(batch: &Tensor, questions: &[Option<Arc<Questions>>]) -> Result<Vec<DeviceLayer>, ModelError> {
+        PendingLayer::from_batch(batch, questions, None)?.into_iter().map(PendingLayer::wait).collect()
+    }
+
     fn matrix(rows: usize, columns: usize, seed: u64) -> Array2<f32> {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         Array2::from_shape_simple_fn((rows, columns), || random.random_range(-1.0..1.0))
@@ -134,7 +345,7 @@ mod tests {
 
     #[test]
     fn products_and_sums_are_those_of_the_activations_that_come_off_the_device() {
-        let layers = DeviceLayer::from_batch(&batch()).unwrap();
+        let layers = layers(&batch(), &[None, None]).unwrap();
         assert_eq!(layers.len(), 2);
         for (picture, layer) in layers.iter().enumerate() {
             let host = layer.to_host().unwrap();
@@ -163,21 +374,51 @@ mod tests {
     }
 
     #[test]
+    fn answers_that_were_sent_are_those_that_are_asked_for() {
+        let of = |rows, columns, seed| DeviceMatrix::new(matrix(rows, columns, seed));
+        let (weights, other_weights) = (of(7, 5, 2), of(7, 3, 3));
+        let (centre, directions, none) = (of(1, 7, 4), of(7, 2, 5), of(7, 0, 6));
+        let one = Arc::new(Questions::new(&weights, &centre, &directions));
+        let other = Arc::new(Questions::new(&other_weights, &centre, &none));
+        let pictures = Tensor::cat(&[batch(), batch() * 2.0], 0);
+        let questions = [Some(Arc::clone(&one)), Some(one), None, Some(other)];
+        let unasked = layers(&pictures, &[None, None, None, None]).unwrap();
+        for ((layer, expected), asked) in layers(&pictures, &questions).unwrap().iter().zip(&unasked).zip(&questions) {
+            assert_eq!(layer.answers.is_some(), asked.is_some());
+            assert_eq!(layer.mean(), expected.mean());
+            for weights in [&weights, &other_weights] {
+                let difference = layer.times(weights).unwrap() - expected.times(weights).unwrap();
+                assert!(largest(difference.mapv(f64::from).into_iter()) < 1e-5);
+            }
+            for directions in [&directions, &none] {
+                let [ours, expected] =
+                    [layer, expected].map(|layer| layer.sums_of_squares(&centre, directions).unwrap());
+                assert!((ours.0 - expected.0).abs() < 1e-5 * expected.0.max(1e-9), "{ours:?} {expected:?}");
+                assert!((ours.1 / expected.1 - 1.0).abs() < 1e-5, "{ours:?} {expected:?}");
+            }
+            // The same directions from another centre are another question.
+            let elsewhere = of(1, 7, 7);
+            let [ours, theirs] = [layer, expected].map(|layer| layer.sums_of_squares(&elsewhere, &directions).unwrap());
+            assert!((ours.1 / theirs.1 - 1.0).abs() < 1e-9);
+        }
+    }
+
+    #[test]
     fn what_is_no_number_and_what_does_not_fit_are_errors() {
         for broken in [f64::NAN, f64::INFINITY] {
             let batch = batch();
             let _ = batch.get(1).get(3).get(2).get(0).fill_(broken);
-            assert!(matches!(DeviceLayer::from_batch(&batch), Err(ModelError::NotFinite)));
+            assert!(matches!(layers(&batch, &[None, None]), Err(ModelError::NotFinite)));
         }
-        let layer = DeviceLayer::from_batch(&batch()).unwrap().remove(0);
+        let layer = layers(&batch(), &[None, None]).unwrap().remove(0);
         assert!(matches!(layer.times(&DeviceMatrix::new(matrix(6, 2, 6))), Err(ModelError::Torch(_))));
     }
 
     #[test]
     fn half_precision_and_its_order_in_memory_are_left_behind() {
         let channels_last = batch().permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
-        let exact = DeviceLayer::from_batch(&batch()).unwrap();
-        let half = DeviceLayer::from_batch(&channels_last.to_kind(Kind::Half)).unwrap();
+        let exact = layers(&batch(), &[None, None]).unwrap();
+        let half = layers(&channels_last.to_kind(Kind::Half), &[None, None]).unwrap();
         for (exact, half) in exact.iter().zip(&half) {
             assert_eq!(half.activations.kind(), Kind::Float);
             // Values below 2 are rounded by at most 2^-11, half of their last place.

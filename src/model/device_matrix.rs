@@ -1,22 +1,35 @@
 //! A matrix of constants that activations of many frames are multiplied with.
 
-use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use ndarray::Array2;
 use tch::{Device, TchError, Tensor};
 
+/// Tells a matrix and its copies from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MatrixId(u64);
+
 /// A matrix on the host and, once it was needed there, on a device, so that it is uploaded once and not with each frame.
 #[derive(Debug)]
 pub struct DeviceMatrix {
+    id: MatrixId,
     host: Array2<f32>,
     /// Where it was needed last: an engine may give its GPU up.
-    uploaded: RefCell<Option<Tensor>>,
+    uploaded: Mutex<Option<Tensor>>,
 }
 
 impl DeviceMatrix {
     /// A matrix that no device needs yet.
     pub fn new(host: Array2<f32>) -> Self {
-        Self { host, uploaded: RefCell::new(None) }
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let id = MatrixId(MADE.fetch_add(1, Ordering::Relaxed));
+        Self { id, host, uploaded: Mutex::new(None) }
+    }
+
+    /// Which one it is.
+    pub fn id(&self) -> MatrixId {
+        self.id
     }
 
     /// Its numbers.
@@ -30,7 +43,7 @@ impl DeviceMatrix {
     ///
     /// When libtorch refuses, for want of memory for example.
     pub(super) fn on(&self, device: Device) -> Result<Tensor, TchError> {
-        let mut uploaded = self.uploaded.borrow_mut();
+        let mut uploaded = self.uploaded.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(tensor) = uploaded.as_ref().filter(|tensor| tensor.device() == device) {
             return Ok(tensor.shallow_clone());
         }
@@ -43,9 +56,9 @@ impl DeviceMatrix {
 }
 
 impl Clone for DeviceMatrix {
-    /// The copy has not been uploaded: it may go to another thread, and libtorch's tensors cannot be shared.
+    /// The copy has not been uploaded.
     fn clone(&self) -> Self {
-        Self::new(self.host.clone())
+        Self { id: self.id, host: self.host.clone(), uploaded: Mutex::new(None) }
     }
 }
 
@@ -65,5 +78,7 @@ mod tests {
         let copy = matrix.clone();
         assert_ne!(copy.on(Device::Cpu).unwrap().data_ptr(), first.data_ptr());
         assert_eq!(copy.host(), matrix.host());
+        assert_eq!(copy.id(), matrix.id());
+        assert_ne!(DeviceMatrix::new(matrix.host().clone()).id(), matrix.id());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::path::Path;
+use std::sync::Arc;
 
 use image::RgbImage;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView3, Axis, concatenate};
@@ -10,9 +11,10 @@ use tch::{Device, Kind, Tensor};
 use super::ModelError;
 use super::checkpoint::{Model, ModelDescription};
 use super::cpu::{Activations, Wanted};
+use super::cuda::Cuda;
 use super::device::{self, synchronise};
-use super::device_layer::DeviceLayer;
-use super::forward::Forward;
+use super::device_layer::{DeviceLayer, PendingLayer};
+use super::forward::{Forward, ForwardRequest};
 use super::layer::Layer;
 use super::memory::{PassLimit, Retreat, is_out_of_memory};
 use super::picture::Picture;
@@ -21,10 +23,14 @@ use super::precision::{Precision, PrecisionChoice};
 use super::preprocess::Normaliser;
 use super::resnet::{ResNet18, Resolution};
 use super::tensors::to_rows;
+use super::upload::{Uploader, Uploads};
 
 /// Pictures a forward pass where many variants of one are asked for: enough to keep the cores busy, few enough for the
 /// caches.
 const BLENDS_AT_ONCE: usize = 16;
+
+/// Why the trained weights are there.
+const KEPT: &str = "only an engine that does nothing but forward passes on a CPU gives its trained weights up";
 
 /// A loaded model on its device. One thread owns it: libtorch's tensors can be sent, but not shared.
 ///
@@ -35,20 +41,31 @@ pub struct Engine {
     description: ModelDescription,
     resolution: Resolution,
     precision: PrecisionChoice,
-    class_weights: Array2<f32>,
-    class_biases: Array1<f32>,
+    classifier: Classifier,
     limit: PassLimit,
     running: RefCell<Running>,
+}
+
+/// The network's last layer.
+#[derive(Debug, Clone)]
+pub struct Classifier {
+    /// (classes, filters).
+    weights: Array2<f32>,
+    /// (classes).
+    biases: Array1<f32>,
+    temperature: f32,
 }
 
 /// The network where it runs now.
 #[derive(Debug)]
 struct Running {
     place: Place,
-    /// As it was trained, for gradients.
-    network: ResNet18,
+    /// As it was trained, for gradients and for another device; none where neither is wanted.
+    network: Option<ResNet18>,
     forward: Forward,
     precision: Precision,
+    /// None where frames stay on the host.
+    uploader: Option<Arc<Uploader>>,
 }
 
 /// The network's answer for one picture.
@@ -62,6 +79,21 @@ pub struct Inference {
     pub layer4: Layer,
     /// What `layer3` gives, if it was asked for.
     pub layer3: Option<Layer>,
+}
+
+/// What the network takes a picture for.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// One number a class, unbounded.
+    pub logits: Array1<f32>,
+    /// Softmax of the logits over the model's temperature.
+    pub probabilities: Array1<f32>,
+}
+
+impl From<Inference> for Answer {
+    fn from(Inference { logits, probabilities, .. }: Inference) -> Self {
+        Self { logits, probabilities }
+    }
 }
 
 /// A stage whose activations can be had.
@@ -89,24 +121,27 @@ impl Engine {
         }
     }
 
-    /// As on a GPU, with tensors on the CPU.
+    /// On a GPU, or as on one, with tensors on the CPU.
     ///
     /// # Errors
     ///
     /// As for [`Self::load`].
     #[cfg(test)]
     pub(crate) fn load_as_on_gpu(path: &Path) -> Result<Self, ModelError> {
-        Self::load_at(path, Place::Gpu(Device::Cpu))
+        Self::load_at(path, Place::Gpu(super::tests::gpu_or_stand_in()))
     }
 
     fn load_at(path: &Path, place: Place) -> Result<Self, ModelError> {
         let Model { description, network, .. } = Model::load(path, place.device())?;
-        let class_weights = to_rows(network.class_weights())?;
-        let class_biases = to_rows(&network.class_biases().f_unsqueeze(0)?)?.row(0).to_owned();
+        let classifier = Classifier {
+            weights: to_rows(network.class_weights())?,
+            biases: to_rows(&network.class_biases().f_unsqueeze(0)?)?.row(0).to_owned(),
+            temperature: description.temperature as f32,
+        };
         let (resolution, precision) = (Resolution::Native, PrecisionChoice::Auto);
         let running = Running::new(network, &description, place, precision, resolution)?;
         let limit = PassLimit::default();
-        Ok(Self { description, resolution, precision, class_weights, class_biases, limit, running: running.into() })
+        Ok(Self { description, resolution, precision, classifier, limit, running: running.into() })
     }
 
     /// The same engine with `layer4` read at another resolution. Logits and probabilities stay those of the native one,
@@ -115,6 +150,10 @@ impl Engine {
     /// # Errors
     ///
     /// When libtorch refuses, for want of memory for example.
+    ///
+    /// # Panics
+    ///
+    /// After [`Self::for_forward_passes`].
     pub fn with_resolution(self, resolution: Resolution) -> Result<Self, ModelError> {
         if resolution == self.resolution {
             return Ok(self);
@@ -128,17 +167,31 @@ impl Engine {
     /// # Errors
     ///
     /// When there is no such precision on its device, or libtorch refuses, for want of memory for example.
+    ///
+    /// # Panics
+    ///
+    /// After [`Self::for_forward_passes`].
     pub fn with_precision(self, precision: PrecisionChoice) -> Result<Self, ModelError> {
         let resolved = precision.resolve(self.running.borrow().place)?;
         let engine = Self { precision, ..self };
         if resolved == engine.precision() { Ok(engine) } else { engine.made_ready() }
     }
 
+    /// The same engine without what forward passes do without: the weights as they were trained, 45 MB. Settings, gradients and
+    /// blends need them, and so does a GPU, which may have to give way to the CPU: it keeps them.
+    pub fn for_forward_passes(self) -> Self {
+        let mut running = self.running.into_inner();
+        if running.place == Place::Cpu {
+            running.network = None;
+        }
+        Self { running: running.into(), ..self }
+    }
+
     /// As its settings say.
     fn made_ready(self) -> Result<Self, ModelError> {
         let Self { running, description, precision, resolution, .. } = self;
         let Running { place, network, .. } = running.into_inner();
-        let running = Running::new(network, &description, place, precision, resolution)?;
+        let running = Running::new(network.expect(KEPT), &description, place, precision, resolution)?;
         Ok(Self { running: running.into(), description, precision, resolution, ..self })
     }
 
@@ -147,14 +200,19 @@ impl Engine {
         &self.description
     }
 
+    /// How densely `layer4` is read.
+    pub fn resolution(&self) -> Resolution {
+        self.resolution
+    }
+
     /// Weights of the fully connected layer, (classes, filters).
     pub fn class_weights(&self) -> &Array2<f32> {
-        &self.class_weights
+        &self.classifier.weights
     }
 
     /// Biases of the fully connected layer, (classes).
     pub fn class_biases(&self) -> &Array1<f32> {
-        &self.class_biases
+        &self.classifier.biases
     }
 
     /// Where the network runs: not necessarily where it was loaded, if there was no room.
@@ -179,9 +237,44 @@ impl Engine {
 
     /// Hands a picture to the device where the network runs; on a CPU that costs nothing.
     pub fn take<'a>(&self, picture: &'a RgbImage) -> Picture<'a> {
-        match self.running.borrow().place {
-            Place::Cpu => Picture::from(picture),
-            Place::Gpu(device) => Picture::upload(picture, device),
+        self.take_all(&[picture]).remove(0)
+    }
+
+    /// As [`Self::take`], of several, those of one size at once.
+    pub fn take_all<'a>(&self, pictures: &[&'a RgbImage]) -> Vec<Picture<'a>> {
+        match &self.running.borrow().uploader {
+            Some(uploader) => Picture::all_uploaded(pictures, uploader.upload_all(pictures)),
+            None => pictures.iter().map(|&picture| Picture::from(picture)).collect(),
+        }
+    }
+
+    /// Begins to hand pictures to the device; on a CPU there is nothing to do.
+    pub fn take_ahead(&self, pictures: Vec<Arc<RgbImage>>) -> Uploads {
+        let uploader = self.running.borrow().uploader.clone();
+        Uploads::begin(uploader, pictures)
+    }
+
+    /// As [`Self::take_all`], of pictures for which that was begun.
+    ///
+    /// # Panics
+    ///
+    /// When it was begun for another number of pictures.
+    pub fn take_begun<'a>(&self, pictures: &[&'a RgbImage], begun: Uploads) -> Vec<Picture<'a>> {
+        let begun = begun.wait();
+        assert_eq!(begun.0.len(), pictures.len(), "what was begun is of these pictures");
+        Picture::all_uploaded(pictures, begun)
+    }
+
+    /// Brings pictures, all of one size, to that size now, where a GPU would do so with the forward pass: for those who measure one
+    /// without the other.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch refuses, for want of memory for example.
+    pub fn bring_to_size<'a>(&self, pictures: Vec<Picture<'a>>) -> Result<Vec<Picture<'a>>, ModelError> {
+        match &self.running.borrow().forward {
+            Forward::Torch(network) if !pictures.is_empty() => network.bring_to_size(&pictures),
+            _ => Ok(pictures),
         }
     }
 
@@ -193,39 +286,51 @@ impl Engine {
     pub fn infer(&self, prepared: &[Picture], first: Tap) -> Result<Vec<Inference>, ModelError> {
         let atrous = self.resolution == Resolution::Atrous;
         let wanted = Wanted { layer3: first == Tap::Layer3, native: true, atrous };
-        let temperature = self.description.temperature as f32;
-        let activations = self.in_passes(prepared, |forward, pictures| forward.activations(pictures, wanted))?;
+        let Some(size) = prepared.first().map(Picture::dimensions) else { return Ok(Vec::new()) };
+        let activations = self.in_passes(prepared, size, |forward, pictures| forward.activations(pictures, wanted))?;
         let answer = |Activations { layer3, native, atrous }| {
             let native: Layer = native.expect("what was asked for");
             let pooled = native.activations.mean_axis(Axis(0)).expect("at least one position");
-            let logits = self.class_weights.dot(&pooled) + &self.class_biases;
-            if logits.iter().any(|logit| !logit.is_finite()) {
-                return Err(ModelError::NotFinite);
-            }
-            let probabilities = softmax(&logits / temperature);
+            let Answer { logits, probabilities } = self.classifier.answer(&pooled)?;
             Ok(Inference { logits, probabilities, layer4: atrous.unwrap_or(native), layer3 })
         };
         activations.into_iter().map(answer).collect()
     }
 
-    /// What `layer4` gives for prepared pictures, all of one size, at the engine's resolution; it stays on the device.
+    /// The network's last layer, which threads can share.
+    pub fn classifier(&self) -> &Classifier {
+        &self.classifier
+    }
+
+    /// What `layer4` gives for prepared pictures, all of one size, at the engine's resolution; it stays on the device. Returns
+    /// before a GPU has computed it.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch refuses, or a CPU has computed what is not finite, which a damaged model causes.
+    pub fn begin_layer4(&self, requests: &[ForwardRequest]) -> Result<Vec<PendingLayer>, ModelError> {
+        let Some(size) = requests.first().map(|request| request.picture.dimensions()) else { return Ok(Vec::new()) };
+        self.in_passes(requests, size, |forward, requests| forward.layer4(requests, self.resolution))
+    }
+
+    /// As [`Self::begin_layer4`], and waits for it.
     ///
     /// # Errors
     ///
     /// When libtorch refuses, or an activation is not finite, which a damaged model causes.
-    pub fn layer4(&self, prepared: &[Picture]) -> Result<Vec<DeviceLayer>, ModelError> {
-        self.in_passes(prepared, |forward, pictures| forward.layer4(pictures, self.resolution))
+    pub fn layer4(&self, requests: &[ForwardRequest]) -> Result<Vec<DeviceLayer>, ModelError> {
+        self.begin_layer4(requests)?.into_iter().map(PendingLayer::wait).collect()
     }
 
-    /// Sends pictures, all of one size, through the network in as few passes as the device has memory for.
-    pub(super) fn in_passes<A>(
+    /// Sends pictures, all of one size (width, height), through the network in as few passes as the device has memory for.
+    pub(super) fn in_passes<P, A>(
         &self,
-        pictures: &[Picture],
-        pass: impl Fn(&Forward, &[Picture]) -> Result<Vec<A>, ModelError>,
+        pictures: &[P],
+        size: (u32, u32),
+        pass: impl Fn(&Forward, &[P]) -> Result<Vec<A>, ModelError>,
     ) -> Result<Vec<A>, ModelError> {
-        let Some(size) = pictures.first().map(Picture::dimensions) else { return Ok(Vec::new()) };
         let device = device::name(self.device());
-        let pass = |pictures: &[Picture]| pass(&self.running.borrow().forward, pictures);
+        let pass = |pictures: &[P]| pass(&self.running.borrow().forward, pictures);
         self.limit.in_passes(pictures, size, &device, pass, || self.retreat())
     }
 
@@ -234,7 +339,7 @@ impl Engine {
         if self.running.borrow().place == Place::Cpu {
             return Ok(Retreat::Nowhere);
         }
-        let network = self.running.borrow().network.to_device(Device::Cpu)?;
+        let network = self.running.borrow().network.as_ref().expect(KEPT).to_device(Device::Cpu)?;
         // Where there is no half precision, single is as good.
         let precision = PrecisionChoice::Auto;
         let running = Running::new(network, &self.description, Place::Cpu, precision, self.resolution)?;
@@ -250,6 +355,10 @@ impl Engine {
     /// # Errors
     ///
     /// When libtorch refuses.
+    ///
+    /// # Panics
+    ///
+    /// After [`Self::for_forward_passes`].
     pub fn gradients(
         &self,
         tap: Tap,
@@ -266,12 +375,13 @@ impl Engine {
         let weights: Vec<f32> = class_weights.iter().copied().collect();
         let weights = Tensor::f_from_slice(&weights)?.f_to_device(device)?;
         let layer4 = match tap {
-            Tap::Layer3 => running.network.layer4(&tapped, Resolution::Native)?,
+            Tap::Layer3 => running.network.as_ref().expect(KEPT).layer4(&tapped, Resolution::Native)?,
             Tap::Layer4 => tapped.shallow_clone(),
         };
         let pooled = layer4.f_mean_dim([0i64, 2, 3].as_slice(), false, Kind::Float)?;
         let gradients = Tensor::f_run_backward(&[pooled.f_dot(&weights)?], &[&tapped], false, false)?;
-        Ok(DeviceLayer::from_batch(&gradients[0])?.remove(0).to_host()?.activations)
+        let gradients = PendingLayer::from_batch(&gradients[0], &[None], None)?.remove(0);
+        Ok(gradients.wait()?.to_host()?.activations)
     }
 
     /// Logits (masks, classes) of blends of two prepared pictures, base + mask (picture - base), computed on normalised
@@ -281,6 +391,10 @@ impl Engine {
     /// # Errors
     ///
     /// When libtorch refuses.
+    ///
+    /// # Panics
+    ///
+    /// After [`Self::for_forward_passes`].
     pub fn logits_of_blends(
         &self,
         picture: &Picture,
@@ -289,6 +403,7 @@ impl Engine {
     ) -> Result<Array2<f32>, ModelError> {
         let _no_gradients = tch::no_grad_guard();
         let Running { place, network, .. } = &*self.running.borrow();
+        let network = network.as_ref().expect(KEPT);
         let device = place.device();
         let normaliser = Normaliser::new(&self.description.normalisation, device)?;
         let prepare = |picture: &Picture| normaliser.apply(&picture.on_device(device)?.f_unsqueeze(0)?);
@@ -308,8 +423,28 @@ impl Engine {
             logits.push(to_rows(&network.logits(&network.activations(&blends)?)?)?);
         }
         let views: Vec<_> = logits.iter().map(|logits: &Array2<f32>| logits.view()).collect();
-        let classes = self.class_weights.nrows();
+        let classes = self.class_weights().nrows();
         Ok(concatenate(Axis(0), &views).unwrap_or_else(|_| Array2::zeros((0, classes))))
+    }
+}
+
+impl Classifier {
+    /// What the network takes a picture for, given the mean of each filter of `layer4` at its native resolution.
+    ///
+    /// # Errors
+    ///
+    /// When a logit is not finite, which a damaged model causes.
+    pub fn classify(&self, mean: &Array1<f64>) -> Result<Answer, ModelError> {
+        self.answer(&mean.mapv(|value| value as f32))
+    }
+
+    fn answer(&self, pooled: &Array1<f32>) -> Result<Answer, ModelError> {
+        let logits = self.weights.dot(pooled) + &self.biases;
+        if logits.iter().any(|logit| !logit.is_finite()) {
+            return Err(ModelError::NotFinite);
+        }
+        let probabilities = softmax(&logits / self.temperature);
+        Ok(Answer { logits, probabilities })
     }
 }
 
@@ -323,8 +458,13 @@ impl Running {
         resolution: Resolution,
     ) -> Result<Self, ModelError> {
         let precision = precision.resolve(place)?;
-        let forward = Forward::new(&network, &description.normalisation, place, precision, resolution)?;
-        Ok(Self { place, network, forward, precision })
+        let cuda = Cuda::of(place.device());
+        let uploader = match place {
+            Place::Cpu => None,
+            Place::Gpu(device) => Some(Arc::new(Uploader::new(device, cuda.clone()))),
+        };
+        let forward = Forward::new(&network, &description.normalisation, (place, cuda), precision, resolution)?;
+        Ok(Self { place, network: Some(network), forward, precision, uploader })
     }
 }
 

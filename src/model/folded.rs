@@ -19,6 +19,17 @@ pub struct Convolution {
     pub stride: i64,
 }
 
+/// What happens to the sums of a convolution.
+#[derive(Debug, Clone, Copy)]
+enum Then<'a> {
+    /// Nothing.
+    Keep,
+    /// They are rectified.
+    Rectify,
+    /// A shortcut is added, then they are rectified.
+    AddAndRectify(&'a Tensor),
+}
+
 /// Two 3x3 convolutions beside a shortcut; each is rectified, the second after the shortcut was added.
 #[derive(Debug)]
 pub struct Block {
@@ -80,7 +91,7 @@ impl FoldedResNet18 {
     ///
     /// When libtorch refuses, for want of memory for example.
     pub fn layer3(&self, images: &Tensor) -> Result<Tensor, TchError> {
-        let x = self.stem.forward_with(images, self.stem.stride, 1)?.f_relu_()?;
+        let x = self.stem.forward_with(images, self.stem.stride, 1, Then::Rectify)?;
         let x = x.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)?;
         self.layers[..3].iter().flatten().try_fold(x, |x, block| block.forward(&x, block.first.stride, [1, 1]))
     }
@@ -109,12 +120,12 @@ impl Block {
     }
 
     fn forward(&self, x: &Tensor, stride: i64, dilations: [i64; 2]) -> Result<Tensor, TchError> {
-        let y = self.first.forward_with(x, stride, dilations[0])?.f_relu_()?;
-        let y = self.second.forward_with(&y, 1, dilations[1])?;
-        match &self.shortcut {
-            None => y.f_add(x)?.f_relu_(),
-            Some(shortcut) => y.f_add(&shortcut.forward_with(x, stride, 1)?)?.f_relu_(),
-        }
+        let y = self.first.forward_with(x, stride, dilations[0], Then::Rectify)?;
+        let shortcut = match &self.shortcut {
+            None => x.shallow_clone(),
+            Some(shortcut) => shortcut.forward_with(x, stride, 1, Then::Keep)?,
+        };
+        self.second.forward_with(&y, 1, dilations[1], Then::AddAndRectify(&shortcut))
     }
 }
 
@@ -126,9 +137,37 @@ impl Convolution {
     }
 
     /// Padded so that stride alone decides the output size.
-    fn forward_with(&self, x: &Tensor, stride: i64, dilation: i64) -> Result<Tensor, TchError> {
+    fn forward_with(&self, x: &Tensor, stride: i64, dilation: i64, then: Then) -> Result<Tensor, TchError> {
         let padding = dilation * (self.weight.size()[2] - 1) / 2;
-        x.f_conv2d(&self.weight, Some(&self.bias), [stride; 2], [padding; 2], [dilation; 2], 1)
+        let (strides, paddings, dilations) = ([stride; 2], [padding; 2], [dilation; 2]);
+        let bias = Some(&self.bias);
+        // cuDNN rectifies sums that are still in registers: half the time of a pass on an H200.
+        if x.device().is_cuda() {
+            match then {
+                Then::Keep => {}
+                Then::Rectify => {
+                    return x.f_cudnn_convolution_relu(&self.weight, bias, strides, paddings, dilations, 1);
+                }
+                Then::AddAndRectify(shortcut) => {
+                    return x.f_cudnn_convolution_add_relu(
+                        &self.weight,
+                        shortcut,
+                        1.0,
+                        bias,
+                        strides,
+                        paddings,
+                        dilations,
+                        1,
+                    );
+                }
+            }
+        }
+        let mut y = x.f_conv2d(&self.weight, bias, strides, paddings, dilations, 1)?;
+        match then {
+            Then::Keep => Ok(y),
+            Then::Rectify => y.f_relu_(),
+            Then::AddAndRectify(shortcut) => y.f_add_(shortcut)?.f_relu_(),
+        }
     }
 }
 

@@ -1,13 +1,16 @@
 //! Who computes activations: convolutions of our own on x86-64 CPUs with AVX2, libtorch on others and on GPUs.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use image::RgbImage;
 use tch::{Tensor, no_grad_guard};
 
 use super::ModelError;
 use super::cpu::{Activations, CpuNetwork, Wanted};
-use super::device_layer::DeviceLayer;
+use super::cuda::Cuda;
+use super::device_layer::{DeviceLayer, PendingLayer, Questions};
+use super::device_resize::DeviceResizer;
 use super::folded::FoldedResNet18;
 use super::layer::Layer;
 use super::picture::Picture;
@@ -29,13 +32,32 @@ pub(super) enum Forward {
 #[derive(Debug)]
 pub(super) struct TorchNetwork {
     folded: FoldedResNet18,
+    resizer: DeviceResizer,
     normaliser: Normaliser,
     place: Place,
     precision: Precision,
+    /// None where libtorch does the waiting.
+    cuda: Option<Arc<Cuda>>,
+}
+
+/// A picture, and what will be asked about it.
+#[derive(Debug)]
+pub struct ForwardRequest<'a> {
+    /// The picture.
+    pub picture: Picture<'a>,
+    /// What will be asked about its layer, if that is known.
+    pub questions: Option<Arc<Questions>>,
+}
+
+impl<'a> From<Picture<'a>> for ForwardRequest<'a> {
+    /// Of which nothing is known.
+    fn from(picture: Picture<'a>) -> Self {
+        Self { picture, questions: None }
+    }
 }
 
 impl Forward {
-    /// Makes a network that lies on the place's device ready to run there.
+    /// Makes a network that lies on the place's device ready to run there; `cuda` are its streams, if it has some.
     ///
     /// # Errors
     ///
@@ -43,7 +65,7 @@ impl Forward {
     pub(super) fn new(
         network: &ResNet18,
         normalisation: &Normalisation,
-        place: Place,
+        (place, cuda): (Place, Option<Arc<Cuda>>),
         precision: Precision,
         resolution: Resolution,
     ) -> Result<Self, ModelError> {
@@ -59,7 +81,14 @@ impl Forward {
             Place::Gpu(_) => folded = folded.channels_last(precision.kind())?,
         }
         let normaliser = Normaliser::new(normalisation, place.device())?;
-        Ok(Self::Torch(Box::new(TorchNetwork { folded, normaliser, place, precision })))
+        Ok(Self::Torch(Box::new(TorchNetwork {
+            folded,
+            resizer: DeviceResizer::default(),
+            normaliser,
+            place,
+            precision,
+            cuda,
+        })))
     }
 
     /// The activations of pictures, all of one size, that are wanted; on the host.
@@ -69,28 +98,35 @@ impl Forward {
     /// When libtorch refuses, for want of memory for example, or an activation is not finite.
     pub(super) fn activations(&self, pictures: &[Picture], wanted: Wanted) -> Result<Vec<Activations>, ModelError> {
         match self {
-            Self::Cpu(network) => run_on_cpu(network, pictures, wanted),
+            Self::Cpu(network) => run_on_cpu(network, pictures.iter(), wanted),
             Self::Torch(network) => network.activations(pictures, wanted),
         }
     }
 
-    /// What `layer4` gives for pictures, all of one size; it stays where it is.
+    /// What `layer4` gives for pictures, all of one size; it stays where it is. A GPU may still be computing it.
     ///
     /// # Errors
     ///
     /// As for [`Self::activations`].
-    pub(super) fn layer4(&self, pictures: &[Picture], resolution: Resolution) -> Result<Vec<DeviceLayer>, ModelError> {
+    pub(super) fn layer4(
+        &self,
+        requests: &[ForwardRequest],
+        resolution: Resolution,
+    ) -> Result<Vec<PendingLayer>, ModelError> {
+        let pictures = requests.iter().map(|request| &request.picture);
         match self {
             Self::Cpu(network) => {
                 let native = resolution == Resolution::Native;
                 let activations = run_on_cpu(network, pictures, Wanted { layer3: false, native, atrous: !native })?;
                 let layers = activations.into_iter().map(|activations| activations.native.or(activations.atrous));
-                layers.map(|layer| DeviceLayer::from_host(&layer.expect("what was asked for"))).collect()
+                layers.map(|layer| Ok(DeviceLayer::from_host(&layer.expect("what was asked for"))?.into())).collect()
             }
             Self::Torch(network) => {
                 let _no_gradients = no_grad_guard();
                 let layer3 = network.folded.layer3(&network.input(pictures)?)?;
-                DeviceLayer::from_batch(&network.folded.layer4(&layer3, resolution)?)
+                let layer4 = network.folded.layer4(&layer3, resolution)?;
+                let questions: Vec<_> = requests.iter().map(|request| request.questions.clone()).collect();
+                Ok(PendingLayer::from_batch(&layer4, &questions, network.cuda.as_ref())?)
             }
         }
     }
@@ -99,7 +135,7 @@ impl Forward {
 impl TorchNetwork {
     fn activations(&self, pictures: &[Picture], wanted: Wanted) -> Result<Vec<Activations>, ModelError> {
         let _no_gradients = no_grad_guard();
-        let layer3 = self.folded.layer3(&self.input(pictures)?)?;
+        let layer3 = self.folded.layer3(&self.input(pictures.iter())?)?;
         let layer4 = |wanted: bool, resolution| {
             let layer4 = wanted.then(|| self.folded.layer4(&layer3, resolution)).transpose()?;
             layer4.as_ref().map(to_host).transpose()
@@ -113,25 +149,34 @@ impl TorchNetwork {
         Ok(pictures.iter().map(of_picture).collect())
     }
 
+    /// Pictures, all of one size, as they are after they have been resized for the network.
+    pub(super) fn bring_to_size<'a>(&self, pictures: &[Picture<'a>]) -> Result<Vec<Picture<'a>>, ModelError> {
+        let pictures: Vec<&Picture> = pictures.iter().collect();
+        let levels = Picture::levels(&pictures, self.place.device(), &self.resizer, self.precision.kind())?;
+        Ok(Picture::from_levels(&levels)?)
+    }
+
     /// Normalised RGB (N, 3, H, W) in the network's precision.
-    fn input(&self, pictures: &[Picture]) -> Result<Tensor, ModelError> {
-        let device = self.place.device();
-        let pixels = pictures.iter().map(|picture| picture.on_device(device)).collect::<Result<Vec<_>, _>>()?;
-        Ok(self.normaliser.apply(&Tensor::f_stack(&pixels, 0)?)?.f_to_kind(self.precision.kind())?)
+    fn input<'p, 'a: 'p>(&self, pictures: impl Iterator<Item = &'p Picture<'a>>) -> Result<Tensor, ModelError> {
+        let pictures: Vec<&Picture> = pictures.collect();
+        let levels = Picture::levels(&pictures, self.place.device(), &self.resizer, self.precision.kind())?;
+        Ok(self.normaliser.apply_to_levels(&levels)?)
     }
 }
 
-fn run_on_cpu(
+fn run_on_cpu<'p, 'a: 'p>(
     network: &RefCell<CpuNetwork>,
-    pictures: &[Picture],
+    pictures: impl Iterator<Item = &'p Picture<'a>>,
     wanted: Wanted,
 ) -> Result<Vec<Activations>, ModelError> {
-    let pictures = pictures.iter().map(Picture::on_host).collect::<Result<Vec<_>, _>>()?;
+    let pictures = pictures.map(Picture::on_host).collect::<Result<Vec<_>, _>>()?;
     let pictures: Vec<&RgbImage> = pictures.iter().map(|picture| &**picture).collect();
     Ok(network.borrow_mut().forward(&pictures, wanted))
 }
 
 /// One a picture, from a batch (N, C, H, W).
 fn to_host(batch: &Tensor) -> Result<Vec<Layer>, ModelError> {
-    DeviceLayer::from_batch(batch)?.iter().map(DeviceLayer::to_host).collect()
+    let nothing = vec![None; batch.size()[0].unsigned_abs() as usize];
+    let layers = PendingLayer::from_batch(batch, &nothing, None)?;
+    layers.into_iter().map(|layer| layer.wait()?.to_host()).collect()
 }

@@ -1,4 +1,5 @@
-//! What the engine does on a GPU, with tensors on the CPU: no line of it is left to a machine that has one.
+//! What the engine does on a GPU: on one where there is one, and with tensors on the CPU in its place elsewhere, so that hardly a
+//! line of it is left to a machine that has one.
 
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -8,7 +9,9 @@ use ndarray::{Array2, ArrayView2, Axis};
 use tch::Device;
 
 use super::ModelError;
+use super::device_layer::PendingLayer;
 use super::engine::{Engine, Inference, Tap};
+use super::forward::ForwardRequest;
 use super::memory::tests::{out_of_memory, warnings_of};
 use super::picture::Picture;
 use super::precision::{Precision, PrecisionChoice};
@@ -68,7 +71,9 @@ fn a_gpu_computes_what_a_cpu_does_as_closely_as_its_precision_allows() {
             let by_single = differences(&infer(&single, &images), &expected);
             let by_half = differences(&infer(&half, &images), &expected);
             println!("{resolution:?}, {count} of {width}x{height}: single {by_single:?}, half {by_half:?}");
-            assert!(by_single.iter().all(|&share| share < 1e-4), "{by_single:?}");
+            // GPUs multiply single precision with 11 bits, as they do half.
+            let bound = if single.device().is_cuda() { 5e-3 } else { 1e-4 };
+            assert!(by_single.iter().all(|&share| share < bound), "{by_single:?}");
             // Measured: up to 0.0014 of the largest activation, at layer3.
             assert!(by_half.iter().all(|&share| share < 5e-3), "{by_half:?}");
         }
@@ -81,7 +86,8 @@ fn activations_that_stay_on_the_device_are_those_that_leave_it() {
     let images = [noisy(96, 64, 1), noisy(96, 64, 2)];
     let pictures = images.each_ref().map(|image| engine.take(image));
     let answers = engine.infer(&pictures, Tap::Layer4).unwrap();
-    for (layer, answer) in engine.layer4(&pictures).unwrap().iter().zip(&answers) {
+    let requests = pictures.each_ref().map(|picture| picture.another().into());
+    for (layer, answer) in engine.layer4(&requests).unwrap().iter().zip(&answers) {
         let layer = layer.to_host().unwrap();
         assert_eq!((layer.grid, &layer.activations), (answer.layer4.grid, &answer.layer4.activations));
     }
@@ -94,7 +100,8 @@ fn activations_that_stay_on_the_device_are_those_that_leave_it() {
 fn with_room_for(room: usize, engine: &Engine, frames: &[RgbImage]) -> (Vec<Inference>, Vec<usize>) {
     let pictures: Vec<Picture> = frames.iter().map(|frame| engine.take(frame).resized((96, 64)).unwrap()).collect();
     let passes = Cell::new(Vec::new());
-    let layers = engine.in_passes(&pictures, |forward, pictures| {
+    let requests: Vec<ForwardRequest> = pictures.iter().map(|picture| picture.another().into()).collect();
+    let layers = engine.in_passes(&requests, (96, 64), |forward, pictures| {
         let mut sizes = passes.take();
         sizes.push(pictures.len());
         passes.set(sizes);
@@ -103,7 +110,8 @@ fn with_room_for(room: usize, engine: &Engine, frames: &[RgbImage]) -> (Vec<Infe
         }
         forward.layer4(pictures, Resolution::Native)
     });
-    assert_eq!(layers.unwrap().len(), frames.len());
+    let layers: Vec<PendingLayer> = layers.unwrap();
+    assert_eq!(layers.len(), frames.len());
     (engine.infer(&pictures, Tap::Layer3).unwrap(), passes.take())
 }
 
@@ -129,8 +137,7 @@ fn want_of_memory_halves_batches_and_then_moves_the_network_but_loses_no_frame()
     assert_eq!((passes, warnings.len()), (vec![4, 2, 1, 4], 3), "{warnings:?}");
     assert!(warnings[2].contains("computing on the CPU from now on"), "{warnings:?}");
     assert_eq!(engine.precision(), Precision::Single);
-    // The pictures were those on the device: a level more or less.
-    assert!(differences(&answers, &expected).iter().all(|&share| share < 0.03));
+    assert!(differences(&answers, &expected).iter().all(|&share| share < 1e-6), "frames are resized by the host");
     let (after, warnings) = warnings_of(|| resized(&engine));
     assert!(differences(&after, &expected).iter().all(|&share| share < 1e-6), "frames are resized by the host again");
     assert!(warnings.is_empty());
@@ -149,9 +156,23 @@ fn gradients_and_blends_do_not_depend_on_where_a_picture_lies() {
     let image = noisy(64, 64, 3);
     let masks = ndarray::Array3::from_elem((2, 64, 64), 0.5);
     let logits = |engine: &Engine| engine.logits_of_blends(&engine.take(&image), None, masks.view()).unwrap();
-    assert!(share(logits(&gpu).view(), logits(&cpu).view()) < 1e-6);
+    // GPUs multiply with 11 bits.
+    let bound = if gpu.device().is_cuda() { 5e-3 } else { 1e-6 };
+    assert!(share(logits(&gpu).view(), logits(&cpu).view()) < bound);
     let layer4 = cpu.infer(&[cpu.take(&image)], Tap::Layer4).unwrap().remove(0).layer4;
     let weights = cpu.class_weights().row(0);
     let gradients = |engine: &Engine| engine.gradients(Tap::Layer4, &layer4, weights).unwrap();
-    assert!(share(gradients(&gpu).view(), gradients(&cpu).view()) < 1e-6);
+    assert!(share(gradients(&gpu).view(), gradients(&cpu).view()) < bound);
+}
+
+#[test]
+fn forward_passes_on_a_cpu_do_without_the_trained_weights() {
+    let images = [noisy(96, 64, 1)];
+    for engine in [on_cpu, as_on_gpu] {
+        let expected = infer(&engine(), &images);
+        let ours = infer(&engine().for_forward_passes(), &images);
+        assert_eq!(ours[0].logits, expected[0].logits);
+    }
+    // A GPU may have to give way to the CPU.
+    assert!(as_on_gpu().for_forward_passes().with_resolution(Resolution::Atrous).is_ok());
 }

@@ -14,12 +14,14 @@
 
 pub mod checkpoint;
 mod cpu;
+mod cuda;
 pub mod device;
 pub mod device_layer;
 pub mod device_matrix;
+mod device_resize;
 pub mod engine;
 pub mod folded;
-mod forward;
+pub mod forward;
 pub mod identity;
 pub mod layer;
 mod memory;
@@ -29,6 +31,7 @@ pub mod precision;
 pub mod preprocess;
 pub mod resnet;
 pub mod tensors;
+pub mod upload;
 pub mod weights;
 
 #[cfg(test)]

@@ -3,12 +3,15 @@
 //! A GPU gets a frame once, as bytes, a quarter of the traffic of floats, and brings it to every size that is asked for.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use image::RgbImage;
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::ModelError;
+use super::device_resize::DeviceResizer;
 use super::preprocess::resize;
+use super::upload::{Place, UploadedFrames};
 
 /// A picture, which may be that of somebody else. It belongs to the thread that owns the engine.
 #[derive(Debug)]
@@ -17,8 +20,13 @@ pub struct Picture<'a>(Pixels<'a>);
 #[derive(Debug)]
 enum Pixels<'a> {
     Host(Cow<'a, RgbImage>),
-    /// (rows, columns, 3) bytes.
-    Device(Tensor),
+    /// To be brought to `size` (width, height) when the network looks at it: pictures that it looks at together are resized
+    /// together.
+    Device {
+        frames: Rc<UploadedFrames>,
+        index: usize,
+        size: (u32, u32),
+    },
 }
 
 impl<'a> From<&'a RgbImage> for Picture<'a> {
@@ -34,22 +42,32 @@ impl From<RgbImage> for Picture<'_> {
 }
 
 impl<'a> Picture<'a> {
-    /// Copies a picture to a device. One for which there is no room stays on the host, until a forward pass needs it.
-    pub(super) fn upload(image: &'a RgbImage, device: Device) -> Self {
-        match upload(image, device) {
-            Ok(pixels) => Self(Pixels::Device(pixels)),
-            Err(error) => {
-                tracing::debug!("a frame stays on the host: {error}");
-                Self::from(image)
-            }
-        }
+    /// Pictures that were to be copied to a device. Those for which there is no room stay on the host, until a forward pass needs
+    /// them.
+    pub(super) fn all_uploaded(
+        images: &[&'a RgbImage],
+        (places, uploaded): (Vec<Place>, Vec<Result<UploadedFrames, TchError>>),
+    ) -> Vec<Self> {
+        let told = uploaded.into_iter().map(|frames| {
+            let told = frames.inspect_err(|error| tracing::debug!("frames stay on the host: {error}"));
+            told.ok().map(Rc::new)
+        });
+        let uploaded: Vec<_> = told.collect();
+        let picture =
+            |(&image, (group, index)): (&&'a RgbImage, Place)| match uploaded.get(group).and_then(Option::as_ref) {
+                Some(frames) => Self(Pixels::Device { frames: Rc::clone(frames), index, size: image.dimensions() }),
+                None => Self::from(image),
+            };
+        images.iter().zip(places).map(picture).collect()
     }
 
     /// The same picture once more. What lies on a device is not copied, nor is what is somebody else's.
     pub fn another(&self) -> Self {
         Self(match &self.0 {
             Pixels::Host(image) => Pixels::Host(image.clone()),
-            Pixels::Device(pixels) => Pixels::Device(pixels.shallow_clone()),
+            Pixels::Device { frames, index, size } => {
+                Pixels::Device { frames: Rc::clone(frames), index: *index, size: *size }
+            }
         })
     }
 
@@ -57,10 +75,7 @@ impl<'a> Picture<'a> {
     pub fn dimensions(&self) -> (u32, u32) {
         match &self.0 {
             Pixels::Host(image) => image.dimensions(),
-            Pixels::Device(pixels) => {
-                let side = |axis: usize| pixels.size()[axis] as u32;
-                (side(1), side(0))
-            }
+            Pixels::Device { size, .. } => *size,
         }
     }
 
@@ -75,15 +90,27 @@ impl<'a> Picture<'a> {
         Ok(match &self.0 {
             Pixels::Host(Cow::Borrowed(image)) if same => Picture::from(*image),
             Pixels::Host(image) => Picture::from(resize(image, None, size)),
-            Pixels::Device(pixels) if same => Picture(Pixels::Device(pixels.shallow_clone())),
-            Pixels::Device(pixels) => match resize_on_device(pixels, size) {
-                Ok(pixels) => Picture(Pixels::Device(pixels)),
-                Err(error) => {
-                    tracing::debug!("a frame goes back to the host: {error}");
-                    Picture::from(resize(&to_host(pixels)?, None, size))
-                }
-            },
+            Pixels::Device { .. } if same => self.another(),
+            Pixels::Device { frames, index, size: present } => {
+                let (frames, index) = if *present == dimensions(frames) {
+                    (Rc::clone(frames), *index)
+                } else {
+                    let resized = resized_bytes(frames, *index, *present)?.f_unsqueeze(0)?;
+                    (Rc::new(UploadedFrames::from(resized)), 0)
+                };
+                Picture(Pixels::Device { frames, index, size })
+            }
         })
+    }
+
+    /// Levels (N, 3, rows, columns) of any kind, of pictures on a device.
+    pub(super) fn from_levels(levels: &Tensor) -> Result<Vec<Self>, TchError> {
+        // Weights are positive and add up to 1, so that no level lies beyond the bytes.
+        let bytes = levels.f_round()?.f_to_kind(Kind::Uint8)?.f_permute([0, 2, 3, 1])?.f_contiguous()?;
+        let frames = Rc::new(UploadedFrames::from(bytes));
+        let size = dimensions(&frames);
+        let picture = |index| Self(Pixels::Device { frames: Rc::clone(&frames), index, size });
+        Ok((0..frames.pixels().size()[0].unsigned_abs() as usize).map(picture).collect())
     }
 
     /// Its pixels on the host.
@@ -94,7 +121,11 @@ impl<'a> Picture<'a> {
     pub fn on_host(&self) -> Result<Cow<'_, RgbImage>, ModelError> {
         match &self.0 {
             Pixels::Host(image) => Ok(Cow::Borrowed(image)),
-            Pixels::Device(pixels) => Ok(Cow::Owned(to_host(pixels)?)),
+            Pixels::Device { frames, index, size } => {
+                let frame = to_host(&frames.pixels().f_get(*index as i64)?)?;
+                // By the host, which has memory where a device has none.
+                Ok(Cow::Owned(if frame.dimensions() == *size { frame } else { resize(&frame, None, *size) }))
+            }
         }
     }
 
@@ -105,55 +136,85 @@ impl<'a> Picture<'a> {
     /// When libtorch refuses, for want of memory for example.
     pub(super) fn on_device(&self, device: Device) -> Result<Tensor, TchError> {
         match &self.0 {
-            Pixels::Host(image) => upload(image, device),
-            Pixels::Device(pixels) => pixels.f_to_device(device),
+            Pixels::Host(image) => {
+                let shape = [i64::from(image.height()), i64::from(image.width()), 3];
+                Tensor::f_from_data_size(image.as_raw(), &shape, Kind::Uint8)?.f_to_device(device)
+            }
+            Pixels::Device { frames, index, size } => resized_bytes(frames, *index, *size)?.f_to_device(device),
+        }
+    }
+
+    /// Levels from 0 to 255 of pictures of one size on a device, (N, 3, rows, columns) of `kind`.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch refuses, for want of memory for example.
+    pub(super) fn levels(
+        pictures: &[&Picture],
+        device: Device,
+        resizer: &DeviceResizer,
+        kind: Kind,
+    ) -> Result<Tensor, TchError> {
+        match frames_of_one_size(pictures) {
+            Some((frames, size)) => resizer.levels(&frames?.f_to_device(device)?, size, kind),
+            None => {
+                let pixels = pictures.iter().map(|picture| picture.on_device(device)).collect::<Result<Vec<_>, _>>()?;
+                Tensor::f_stack(&pixels, 0)?.f_permute([0, 3, 1, 2])?.f_to_kind(kind)
+            }
         }
     }
 }
 
-/// Copies pixels to a device, (rows, columns, 3).
-///
-/// A GPU fetches them from pinned memory, by itself: the call returns before it has, so that the next frame is copied into
-/// pinned memory while this one is on its way or computed on. libtorch keeps pinned memory for further frames, and gives none
-/// away before the GPU has read it. tch has no CUDA streams, so that on the GPU itself a frame's way there and the work on
-/// others come one after another.
-fn upload(image: &RgbImage, device: Device) -> Result<Tensor, TchError> {
-    let (width, height) = (i64::from(image.width()), i64::from(image.height()));
-    // SAFETY: the image holds height x width x 3 bytes, row by row, and outlives this view of them: it does not leave this
-    // function, and what does is a copy. Nothing writes to either.
-    let pixels = unsafe {
-        Tensor::f_from_blob(image.as_ptr(), &[height, width, 3], &[3 * width, 3, 1], Kind::Uint8, Device::Cpu)?
+/// The frames (N, rows, columns, 3) behind pictures, if all lie on a device and have one size, and the size (width, height) to
+/// bring them to.
+fn frames_of_one_size(pictures: &[&Picture]) -> Option<(Result<Tensor, TchError>, (u32, u32))> {
+    let of_picture = |picture: &&Picture| match &picture.0 {
+        Pixels::Host(_) => None,
+        Pixels::Device { frames, index, size } => Some((Rc::clone(frames), *index, *size)),
     };
-    // Not `f_pin_memory`, which warns on standard error that its argument is deprecated.
-    match pixels.f_internal_pin_memory(device) {
-        Ok(pinned) => pinned.f_to_device_(device, Kind::Uint8, true, true),
-        // There is nothing to pin for: the device is a CPU, or the system allows no more.
-        Err(_) => pixels.f_to_device_(device, Kind::Uint8, false, true),
+    let all = pictures.iter().map(of_picture).collect::<Option<Vec<_>>>()?;
+    let (first, first_index, size) = all.first()?;
+    let is_alike = |(frames, _, other): &(Rc<UploadedFrames>, usize, (u32, u32))| {
+        other == size && dimensions(frames) == dimensions(first)
+    };
+    if !all.iter().all(is_alike) {
+        return None;
     }
+    // Frames that came together need not be put together.
+    let is_run = (*first_index..).zip(&all).all(|(index, (frames, at, _))| index == *at && Rc::ptr_eq(frames, first));
+    let frames = if is_run {
+        first.pixels().f_narrow(0, *first_index as i64, all.len() as i64)
+    } else {
+        let frames = all.iter().map(|(frames, index, _)| frames.pixels().f_get(*index as i64));
+        frames.collect::<Result<Vec<_>, _>>().and_then(|frames| Tensor::f_stack(&frames, 0))
+    };
+    Some((frames, *size))
 }
 
-/// Brings (rows, columns, 3) bytes to a width and a height where they are.
+/// Width and height of frames.
+fn dimensions(frames: &UploadedFrames) -> (u32, u32) {
+    let side = |axis: usize| frames.pixels().size()[axis] as u32;
+    (side(2), side(1))
+}
+
+/// One of several frames, (rows, columns, 3), brought to a width and a height where it is, as bytes.
 ///
-/// A triangle filter as wide as the reduction asks, and rounded to bytes, as [`resize`] does it on the host.
-fn resize_on_device(pixels: &Tensor, (width, height): (u32, u32)) -> Result<Tensor, TchError> {
-    let size = [i64::from(height), i64::from(width)];
-    pixels
-        .f_permute([2, 0, 1])?
-        .f_unsqueeze(0)?
-        .f_to_kind(Kind::Float)?
-        .f_internal_upsample_bilinear2d_aa(size, false, None, None)?
-        // Weights are positive and add up to 1, so that no result lies beyond the bytes.
-        .f_round_()?
-        .f_to_kind(Kind::Uint8)?
-        .f_squeeze_dim(0)?
-        .f_permute([1, 2, 0])
+/// A triangle filter as wide as the reduction asks, as [`resize`] does it on the host.
+fn resized_bytes(frames: &UploadedFrames, index: usize, size: (u32, u32)) -> Result<Tensor, TchError> {
+    let frame = frames.pixels().f_get(index as i64)?;
+    if dimensions(frames) == size {
+        return Ok(frame);
+    }
+    let levels = DeviceResizer::default().levels(&frame.f_unsqueeze(0)?, size, Kind::Float)?;
+    // Weights are positive and add up to 1, so that no result lies beyond the bytes.
+    levels.f_round()?.f_to_kind(Kind::Uint8)?.f_squeeze_dim(0)?.f_permute([1, 2, 0])?.f_contiguous()
 }
 
 fn to_host(pixels: &Tensor) -> Result<RgbImage, TchError> {
     let (rows, columns, channels) = pixels.size3()?;
     let mut bytes = vec![0; (rows * columns * channels) as usize];
     let count = bytes.len();
-    pixels.f_copy_data_u8(&mut bytes, count)?;
+    pixels.f_contiguous()?.f_copy_data_u8(&mut bytes, count)?;
     let image = RgbImage::from_raw(columns as u32, rows as u32, bytes);
     image.ok_or_else(|| TchError::Shape(format!("{rows}x{columns}x{channels} is no picture")))
 }
@@ -164,6 +225,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
+    use crate::model::upload::Uploader;
 
     fn noise(width: u32, height: u32) -> RgbImage {
         let mut random = ChaCha8Rng::seed_from_u64(u64::from(width * height));
@@ -178,8 +240,20 @@ mod tests {
         })
     }
 
+    fn uploader() -> Uploader {
+        Uploader::to_stand_in()
+    }
+
+    fn upload<'a>(image: &'a RgbImage, uploader: &Uploader) -> Picture<'a> {
+        Picture::all_uploaded(&[image], uploader.upload_all(&[image])).remove(0)
+    }
+
+    fn levels(pictures: &[&Picture], uploader: &Uploader, kind: Kind) -> Tensor {
+        Picture::levels(pictures, uploader.device(), &DeviceResizer::default(), kind).unwrap()
+    }
+
     fn is_on_device(picture: &Picture) -> bool {
-        matches!(picture.0, Pixels::Device(_))
+        matches!(picture.0, Pixels::Device { .. })
     }
 
     #[test]
@@ -194,28 +268,38 @@ mod tests {
             ((1, 1), (64, 64)),
             ((3000, 7), (96, 64)),
         ] {
+            let uploader = uploader();
             for image in [noise(from.0, from.1), structure(from.0, from.1)] {
                 let expected = resize(&image, None, to);
-                let uploaded = Picture::upload(&image, Device::Cpu);
+                let uploaded = upload(&image, &uploader);
                 let resized = uploaded.resized(to).unwrap();
                 assert!(is_on_device(&uploaded) && is_on_device(&resized));
                 assert_eq!((uploaded.dimensions(), resized.dimensions()), (from, to));
-                let resized = resized.on_host().unwrap();
-                let differences =
-                    resized.as_raw().iter().zip(expected.as_raw()).map(|(one, other)| one.abs_diff(*other));
-                let (largest, sum) =
-                    differences.fold((0, 0), |(most, sum), step| (most.max(step), sum + u64::from(step)));
-                let mean = sum as f64 / resized.as_raw().len() as f64;
-                println!("{from:?} to {to:?}: at most {largest} levels, {mean:.4} on average");
-                assert!(largest <= 1, "{from:?} to {to:?}: {largest}");
+                assert_eq!(*resized.on_host().unwrap(), expected, "the host resizes as ever");
+                for kind in [Kind::Uint8, Kind::Half, Kind::Float] {
+                    let on_device = match kind {
+                        Kind::Uint8 => resized.on_device(uploader.device()).unwrap(),
+                        _ => levels(&[&resized], &uploader, kind).squeeze_dim(0).permute([1, 2, 0]),
+                    };
+                    let values: Vec<f32> =
+                        Vec::try_from(&on_device.to_kind(Kind::Float).contiguous().flatten(0, 2)).unwrap();
+                    assert_eq!(values.len(), expected.as_raw().len());
+                    let differences =
+                        values.iter().zip(expected.as_raw()).map(|(ours, host)| (ours - f32::from(*host)).abs());
+                    let (largest, sum) =
+                        differences.fold((0.0f32, 0.0), |(most, sum), step| (most.max(step), sum + step));
+                    let mean = sum / values.len() as f32;
+                    println!("{from:?} to {to:?}, {kind:?}: at most {largest} levels, {mean:.4} on average");
+                    assert!(largest <= 1.0, "{from:?} to {to:?}, {kind:?}: {largest}");
+                }
             }
         }
     }
 
     #[test]
     fn pictures_come_off_a_device_as_they_went_there() {
-        let image = noise(31, 17);
-        let uploaded = Picture::upload(&image, Device::Cpu);
+        let (image, uploader) = (noise(31, 17), uploader());
+        let uploaded = upload(&image, &uploader);
         assert_eq!(*uploaded.on_host().unwrap(), image);
         let pixels = Picture::from(&image).on_device(Device::Cpu).unwrap();
         assert_eq!((pixels.size(), pixels.kind()), (vec![17, 31, 3], Kind::Uint8));
@@ -224,13 +308,66 @@ mod tests {
     }
 
     #[test]
+    fn pictures_that_are_looked_at_together_are_resized_together() {
+        let uploader = uploader();
+        let device = uploader.device();
+        let images = [noise(40, 30), structure(40, 30), noise(50, 20)];
+        let [one, other, third] = images.each_ref().map(|image| upload(image, &uploader));
+        fn at<'a>(picture: &Picture<'a>, size: (u32, u32)) -> Picture<'a> {
+            picture.resized(size).unwrap()
+        }
+        let size = (20, 10);
+        let borrowed = [&images[0], &images[1]];
+        let together = Picture::all_uploaded(&borrowed, uploader.upload_all(&borrowed));
+        let twice = at(&at(&one, (33, 22)), size);
+        let on_host = at(&Picture::from(&images[0]), size);
+        for pictures in [
+            [&at(&one, size), &at(&other, size)],
+            [&at(&together[0], size), &at(&together[1], size)],
+            [&at(&together[1], size), &at(&together[0], size)],
+            // Of another size, already resized, on the host: one by one.
+            [&at(&one, size), &at(&third, size)],
+            [&at(&one, size), &twice],
+            [&on_host, &at(&one, size)],
+        ] {
+            for kind in [Kind::Half, Kind::Float] {
+                let together = levels(&pictures, &uploader, kind);
+                assert_eq!((together.size(), together.kind()), (vec![2, 3, 10, 20], kind));
+                for (index, picture) in (0..).zip(pictures) {
+                    let alone = levels(&[picture], &uploader, kind).get(0);
+                    let difference = (together.get(index) - alone).abs().max().double_value(&[]);
+                    // Bytes where they went one by one.
+                    assert!(difference <= 0.75, "{index}: {difference}");
+                }
+            }
+        }
+        let (expected, of_one) =
+            (resize(&resize(&images[0], None, (33, 22)), None, size), resize(&images[0], None, size));
+        let given = to_host(&twice.on_device(device).unwrap()).unwrap();
+        let largest = |other: &RgbImage| given.iter().zip(other.iter()).map(|(one, other)| one.abs_diff(*other)).max();
+        assert!(largest(&expected) <= Some(2) && largest(&of_one) > Some(2), "each step of the way counts");
+    }
+
+    #[test]
+    fn levels_become_pictures_again() {
+        let (image, uploader) = (noise(40, 30), uploader());
+        let uploaded = upload(&image, &uploader).resized((20, 10)).unwrap();
+        let expected = to_host(&uploaded.on_device(uploader.device()).unwrap()).unwrap();
+        let levels = levels(&[&uploaded, &uploaded], &uploader, Kind::Float);
+        for picture in Picture::from_levels(&levels).unwrap() {
+            assert!(is_on_device(&picture));
+            assert_eq!((picture.dimensions(), &*picture.on_host().unwrap()), ((20, 10), &expected));
+        }
+    }
+
+    #[test]
     fn what_has_the_size_already_is_not_copied() {
-        let image = noise(32, 16);
+        let (image, uploader) = (noise(32, 16), uploader());
         let picture = Picture::from(&image).resized((32, 16)).unwrap();
         assert_eq!(picture.on_host().unwrap().as_ptr(), image.as_ptr());
-        let uploaded = Picture::upload(&image, Device::Cpu);
+        let uploaded = upload(&image, &uploader);
         let same = uploaded.resized((32, 16)).unwrap();
-        let address = |picture: &Picture| picture.on_device(Device::Cpu).unwrap().data_ptr();
+        let address = |picture: &Picture| picture.on_device(uploader.device()).unwrap().data_ptr();
         assert_eq!(address(&same), address(&uploaded));
         let other = Picture::from(&image).resized((8, 8)).unwrap();
         assert_eq!(*other.on_host().unwrap(), resize(&image, None, (8, 8)));
@@ -241,12 +378,13 @@ mod tests {
         // libtorch has no such device here.
         let nowhere = Device::Vulkan;
         let image = noise(40, 20);
-        let picture = Picture::upload(&image, nowhere);
+        let picture = upload(&image, &Uploader::new(nowhere, None));
         assert!(!is_on_device(&picture));
         assert_eq!(*picture.resized((20, 10)).unwrap().on_host().unwrap(), resize(&image, None, (20, 10)));
         assert!(picture.on_device(nowhere).is_err());
         // A width that no resizing on a device takes.
-        let pixels = Picture::upload(&image, Device::Cpu).on_device(Device::Cpu).unwrap();
-        assert!(resize_on_device(&pixels, (0, 10)).is_err());
+        let uploader = uploader();
+        let picture = upload(&image, &uploader).resized((0, 10)).unwrap();
+        assert!(picture.on_device(uploader.device()).is_err());
     }
 }

@@ -12,6 +12,7 @@ use tch::nn::{self, ModuleT};
 use tch::{Device, Kind, Tensor};
 
 use super::checkpoint::{Model, ModelDescription, load_initial};
+use super::device::{self, DeviceChoice};
 use super::engine::{Engine, Tap};
 use super::folded::FoldedResNet18;
 use super::layer::Layer;
@@ -90,6 +91,11 @@ fn assemble(named: &Named, classes: i64) -> ResNet18 {
         Ok::<_, String>(tensor.shallow_clone())
     })
     .unwrap()
+}
+
+/// A GPU where there is one that works, and the CPU in its place elsewhere.
+pub fn gpu_or_stand_in() -> Device {
+    device::resolve(DeviceChoice::Auto).unwrap()
 }
 
 #[test]

@@ -1,0 +1,287 @@
+//! Frames on their way to a GPU: pinned memory on the host and as much on the GPU, kept from frame to frame.
+//!
+//! ```text
+//! frame ─► pinned memory ─► [stream for copies: memory of the GPU] ─► [libtorch's stream: the network]
+//! ```
+//!
+//! A copy waits until libtorch's stream has done with the frame that had the memory before, and libtorch's stream for the copy;
+//! other frames are computed on meanwhile. Where there is no second stream, libtorch does the copying.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crossbeam_channel::{Receiver, bounded};
+use image::RgbImage;
+use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
+use rayon::slice::ParallelSliceMut;
+use tch::{Device, Kind, TchError, Tensor};
+
+use super::cuda::{Cuda, Mark, Stream};
+
+/// Copies frames to a device.
+#[derive(Debug)]
+pub(super) struct Uploader {
+    device: Device,
+    /// None where libtorch does the copying.
+    cuda: Option<Arc<Cuda>>,
+    free: Arc<Mutex<Vec<Slot>>>,
+}
+
+/// Frames of one size on a device.
+#[derive(Debug)]
+pub(super) struct UploadedFrames {
+    /// (N, rows, columns, 3) bytes.
+    pixels: Tensor,
+    /// Gives the memory back.
+    _lease: Option<Lease>,
+}
+
+/// Frames that another thread is copying to a device.
+#[derive(Debug)]
+pub struct Uploads {
+    /// Where frames of each size are among all.
+    places: Vec<Vec<usize>>,
+    count: usize,
+    /// By the number of their size.
+    done: Receiver<(usize, Result<UploadedFrames, TchError>)>,
+}
+
+/// Where a frame is: among which ones, and in which place.
+pub(super) type Place = (usize, usize);
+
+/// Memory for frames, here and there.
+#[derive(Debug)]
+struct Slot {
+    pinned: Tensor,
+    on_device: Tensor,
+    /// The frames are on the device.
+    arrived: Mark,
+    /// Nobody needs them there any more.
+    used: Mark,
+}
+
+#[derive(Debug)]
+struct Lease {
+    slot: Option<Slot>,
+    free: Arc<Mutex<Vec<Slot>>>,
+}
+
+impl Uploader {
+    /// Copies to a device; in a stream of its own, if there is one.
+    pub(super) fn new(device: Device, cuda: Option<Arc<Cuda>>) -> Self {
+        Self { device, cuda, free: Arc::default() }
+    }
+
+    /// Copies frames, all of one size, at once. What libtorch is told from now on finds them there.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory for them, the device refuses, or they have no pixels.
+    ///
+    /// # Panics
+    ///
+    /// When there are none, or one has another size.
+    pub(super) fn upload(&self, images: &[&RgbImage]) -> Result<UploadedFrames, TchError> {
+        let (width, height) = images[0].dimensions();
+        assert!(
+            images.iter().all(|image| image.dimensions() == (width, height)),
+            "frames of one size are copied at once"
+        );
+        let shape = [images.len() as i64, i64::from(height), i64::from(width), 3];
+        let Some(cuda) = &self.cuda else {
+            let frame = |image: &&RgbImage| Tensor::f_from_data_size(image.as_raw(), &shape[1..], Kind::Uint8);
+            let frames = images.iter().map(frame).collect::<Result<Vec<_>, _>>()?;
+            let pixels = Tensor::f_stack(&frames, 0)?.f_to_device(self.device)?;
+            return Ok(UploadedFrames { pixels, _lease: None });
+        };
+        let bytes = images[0].as_raw().len();
+        let all_bytes = images.len() * bytes;
+        if bytes == 0 {
+            return Err(TchError::Shape("frames without pixels".to_owned()));
+        }
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        // One that is too small goes first, and makes room. None shrinks: a run has frames of a size or two.
+        let slot = match free.filter(|slot| slot.on_device.numel() >= all_bytes) {
+            Some(slot) => slot,
+            None => Slot::new(all_bytes as i64, self.device, cuda)?,
+        };
+        slot.arrived.wait()?;
+        let (to, from) = (slot.on_device.data_ptr(), slot.pinned.data_ptr());
+        // SAFETY: the slot holds as many bytes and is ours alone; nobody reads them any more, as its last frames have arrived.
+        let pinned = unsafe { std::slice::from_raw_parts_mut(from.cast::<u8>(), all_bytes) };
+        let copies = pinned.par_chunks_exact_mut(bytes).zip(images.par_iter());
+        copies.for_each(|(place, image)| place.copy_from_slice(image.as_raw()));
+        slot.used.holds_up(Stream::Copies)?;
+        // SAFETY: both hold as many bytes, and live until the copy has ended: a slot waits for that before it is dropped or
+        // written to again. The host's memory is pinned.
+        unsafe { cuda.upload(to, from.cast_const(), all_bytes)? };
+        if let Err(error) = slot.arrived.set(Stream::Copies) {
+            // Nobody can tell when the copy has ended, so that nobody may have the memory.
+            std::mem::forget(slot);
+            return Err(error);
+        }
+        slot.arrived.holds_up(Stream::Compute)?;
+        let pixels = slot.on_device.f_narrow(0, 0, all_bytes as i64)?.f_view(shape)?;
+        Ok(UploadedFrames { pixels, _lease: Some(Lease { slot: Some(slot), free: Arc::clone(&self.free) }) })
+    }
+
+    /// Copies frames of any sizes.
+    pub(super) fn upload_all(&self, images: &[&RgbImage]) -> (Vec<Place>, Vec<Result<UploadedFrames, TchError>>) {
+        let groups = places_by_size(images);
+        let uploaded = groups.iter().map(|group| {
+            let images: Vec<&RgbImage> = group.iter().map(|&index| images[index]).collect();
+            self.upload(&images)
+        });
+        (places(&groups, images.len()), uploaded.collect())
+    }
+}
+
+/// Where images of each size are.
+fn places_by_size(images: &[&RgbImage]) -> Vec<Vec<usize>> {
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for (index, image) in images.iter().enumerate() {
+        match groups.iter_mut().find(|group| images[group[0]].dimensions() == image.dimensions()) {
+            Some(group) => group.push(index),
+            None => groups.push(vec![index]),
+        }
+    }
+    groups
+}
+
+/// The place of each image.
+fn places(groups: &[Vec<usize>], count: usize) -> Vec<Place> {
+    let mut places = vec![(0, 0); count];
+    for (number, group) in groups.iter().enumerate() {
+        for (place, &index) in group.iter().enumerate() {
+            places[index] = (number, place);
+        }
+    }
+    places
+}
+
+#[cfg(test)]
+impl Uploader {
+    /// To a GPU, or to the CPU in its place.
+    pub(super) fn to_stand_in() -> Self {
+        let device = super::tests::gpu_or_stand_in();
+        Self::new(device, Cuda::of(device))
+    }
+
+    pub(super) fn device(&self) -> Device {
+        self.device
+    }
+}
+
+impl UploadedFrames {
+    /// Their pixels, (N, rows, columns, 3) bytes.
+    pub(super) fn pixels(&self) -> &Tensor {
+        &self.pixels
+    }
+}
+
+impl From<Tensor> for UploadedFrames {
+    /// Pixels, (N, rows, columns, 3) bytes, that came to the device by other ways.
+    fn from(pixels: Tensor) -> Self {
+        Self { pixels, _lease: None }
+    }
+}
+
+impl Uploads {
+    /// Begins to copy, if there is an uploader.
+    pub(super) fn begin(uploader: Option<Arc<Uploader>>, images: Vec<Arc<RgbImage>>) -> Self {
+        let count = images.len();
+        let borrowed: Vec<&RgbImage> = images.iter().map(|image| &**image).collect();
+        let places = places_by_size(&borrowed);
+        let (sender, done) = bounded(places.len());
+        if let Some(uploader) = uploader {
+            for (number, group) in places.iter().enumerate() {
+                let images: Vec<Arc<RgbImage>> = group.iter().map(|&index| Arc::clone(&images[index])).collect();
+                let (uploader, sender) = (Arc::clone(&uploader), sender.clone());
+                rayon::spawn(move || {
+                    let images: Vec<&RgbImage> = images.iter().map(|image| &**image).collect();
+                    // A panic here would end the process; without the pool, frames go on from the host.
+                    let uploaded = catch_unwind(AssertUnwindSafe(|| uploader.upload(&images)));
+                    let panicked = |_| Err(TchError::Torch("the copying of frames panicked".to_owned()));
+                    // Nobody waits for it any more at the end of a run.
+                    let _ = sender.send((number, uploaded.unwrap_or_else(panicked)));
+                });
+            }
+        }
+        Self { places, count, done }
+    }
+
+    /// The place of each frame, and the frames of each size; none of them where nobody copies.
+    pub(super) fn wait(self) -> (Vec<Place>, Vec<Result<UploadedFrames, TchError>>) {
+        let mut uploaded: Vec<_> = self.done.iter().collect();
+        uploaded.sort_by_key(|(number, _)| *number);
+        (places(&self.places, self.count), uploaded.into_iter().map(|(_, uploaded)| uploaded).collect())
+    }
+}
+
+impl Slot {
+    fn new(bytes: i64, device: Device, cuda: &Arc<Cuda>) -> Result<Self, TchError> {
+        let pinned = Tensor::f_zeros([bytes], (Kind::Uint8, Device::Cpu))?.f_internal_pin_memory(device)?;
+        let on_device = Tensor::f_empty([bytes], (Kind::Uint8, device))?;
+        let (arrived, used) = (Mark::new(cuda)?, Mark::new(cuda)?);
+        // What libtorch had in that memory before may still be needed by what it was told.
+        used.set(Stream::Compute)?;
+        Ok(Self { pinned, on_device, arrived, used })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // Nobody may get its memory while it is copied from.
+        if let Err(error) = self.arrived.wait() {
+            tracing::debug!("frames did not get to the GPU: {error}");
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(slot) = self.slot.take() else { return };
+        match slot.used.set(Stream::Compute) {
+            Ok(()) => self.free.lock().unwrap_or_else(PoisonError::into_inner).push(slot),
+            Err(error) => tracing::debug!("memory for frames is given up: {error}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(width: u32, level: u8) -> Arc<RgbImage> {
+        Arc::new(RgbImage::from_pixel(width, 2, image::Rgb([level, 0, 255 - level])))
+    }
+
+    fn first_levels(frames: &UploadedFrames) -> Vec<i64> {
+        (0..frames.pixels().size()[0]).map(|frame| frames.pixels().int64_value(&[frame, 1, 0, 0])).collect()
+    }
+
+    #[test]
+    fn frames_of_each_size_are_copied_at_once_and_keep_their_places() {
+        let uploader = Arc::new(Uploader::to_stand_in());
+        let images = [image(3, 10), image(5, 20), image(3, 30), image(3, 40), image(5, 50)];
+        // More than once: memory is used again.
+        for _ in 0..3 {
+            let borrowed: Vec<&RgbImage> = images.iter().map(|image| &**image).collect();
+            let begun = Uploads::begin(Some(Arc::clone(&uploader)), images.to_vec());
+            for (places, uploaded) in [begun.wait(), uploader.upload_all(&borrowed)] {
+                assert_eq!(places, [(0, 0), (1, 0), (0, 1), (0, 2), (1, 1)]);
+                let [of_three, of_five] = &uploaded[..] else { panic!("two sizes") };
+                assert_eq!(of_three.as_ref().unwrap().pixels().size(), [3, 2, 3, 3]);
+                assert_eq!(first_levels(of_three.as_ref().unwrap()), [10, 30, 40]);
+                assert_eq!(first_levels(of_five.as_ref().unwrap()), [20, 50]);
+            }
+        }
+    }
+
+    #[test]
+    fn where_nobody_copies_nothing_comes() {
+        let (places, uploaded) = Uploads::begin(None, vec![image(3, 1), image(3, 2)]).wait();
+        assert_eq!((places, uploaded.len()), (vec![(0, 0), (0, 1)], 0));
+        assert_eq!(Uploads::begin(None, Vec::new()).wait().0, []);
+    }
+}
