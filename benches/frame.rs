@@ -16,6 +16,7 @@ use maskwatch::explain::normalise::enlarge;
 use maskwatch::explain::{Method, MethodSettings};
 use maskwatch::gate::{Gate, GateSettings, Verdict};
 use maskwatch::model::engine::Engine;
+use maskwatch::model::forward::ForwardRequest;
 use maskwatch::model::preprocess::resize;
 use maskwatch::model::resnet::Resolution;
 use maskwatch::threads;
@@ -57,9 +58,9 @@ fn forward_pass(criterion: &mut Criterion) {
             (&native, "896x512", (896, 512)),
             (&atrous, "640x384 atrous", (640, 384)),
         ] {
-            let picture = engine.take(&frame).resized(size).expect("a picture on the host");
-            group.bench_with_input(BenchmarkId::from_parameter(name), &picture, |bencher, picture| {
-                bencher.iter(|| engine.layer4(std::slice::from_ref(picture)).expect("activations"));
+            let request = ForwardRequest::from(engine.take(&frame).resized(size).expect("a picture on the host"));
+            group.bench_with_input(BenchmarkId::from_parameter(name), &request, |bencher, request| {
+                bencher.iter(|| engine.layer4(std::slice::from_ref(request)).expect("activations"));
             });
         }
         group.finish();
@@ -75,6 +76,7 @@ fn after_the_network(criterion: &mut Criterion) {
         method_settings: MethodSettings::default(),
         threshold: Threshold::Share(0.3),
         all_boxes: false,
+        basis: None,
     };
     let mut analyser = Analyser::new(engine, settings);
     let analysis = analyser.analyse_batch(&[request(&frame)]).remove(0).expect("an answer");

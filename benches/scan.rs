@@ -17,7 +17,7 @@ use maskwatch::model::preprocess::resize;
 use maskwatch::model::resnet::Resolution;
 use maskwatch::pca::cache::{Activations, FrameStamp, KeptBasis};
 use maskwatch::pca::{BasisCache, CacheSettings, Components, fit, fit_truncated};
-use maskwatch::scan::folded::FoldedHead;
+use maskwatch::scan::folded::Folding;
 use maskwatch::scan::maps::Head;
 use maskwatch::scan::{ScanSettings, regions};
 use maskwatch::threads;
@@ -68,7 +68,7 @@ fn after_the_forward_pass(criterion: &mut Criterion) {
     let basis = fit(activations, KEPT).expect("sound activations");
     let head = Head { weights: engine.class_weights(), biases: engine.class_biases(), background: Some(2) };
     let maps = || {
-        FoldedHead::new(head, &basis, settings.centred).read_activations(activations, &basis.mean).maps(
+        Folding::of_scan(head, &settings).fold(&basis).read_activations(activations, &basis.mean).maps(
             Some(2),
             layer.grid,
             &settings,
@@ -92,13 +92,13 @@ type Way<'a> = (&'static str, Box<dyn FnMut() + 'a>);
 /// frame. The ways take turns, so that whatever else the machine does weighs on all of them.
 fn maps_beside_posteriors(criterion: &mut Criterion) {
     let engine = load();
-    let layer = engine.layer4(&[prepared((896, 512))]).expect("an answer").remove(0);
+    let layer = engine.layer4(&[prepared((896, 512)).into()]).expect("an answer").remove(0);
     let host = layer.to_host().expect("activations");
     let activations = host.activations.view();
     let settings = ScanSettings::default();
     let basis = fit_truncated(activations, KEPT).expect("sound activations");
     let head = Head { weights: engine.class_weights(), biases: engine.class_biases(), background: Some(2) };
-    let folded = FoldedHead::new(head, &basis, settings.centred);
+    let folded = Folding::of_scan(head, &settings).fold(&basis);
     // No sample falls due.
     let mut cache =
         BasisCache::new(CacheSettings { sample_every: u64::MAX, max_age: Duration::MAX, ..CacheSettings::default() });
@@ -124,7 +124,7 @@ fn maps_beside_posteriors(criterion: &mut Criterion) {
             "posteriors and maps, basis a frame",
             Box::new(|| {
                 let basis = fit_truncated(activations, KEPT).expect("sound activations");
-                let folded = FoldedHead::new(head, &basis, settings.centred);
+                let folded = Folding::of_scan(head, &settings).fold(&basis);
                 black_box(folded.read_activations(activations, &basis.mean));
             }),
         ),
@@ -138,7 +138,7 @@ fn maps_beside_posteriors(criterion: &mut Criterion) {
             "making a basis ready for being kept",
             Box::new(|| {
                 let kept = KeptBasis::new(kept.basis().clone(), stamp);
-                black_box(FoldedHead::new(head, kept.basis(), settings.centred));
+                black_box(Folding::of_scan(head, &settings).fold(kept.basis()));
             }),
         ),
     ];

@@ -1,7 +1,8 @@
-//! From frames to findings: what the inference stage does.
+//! From frames to findings: what the inference and explanation stages do.
 //!
 //! A frame is seen as a [`whole`], classified and explained as one picture, or [`scanned`] for faces. Frames of several
-//! sources share forward passes ([`batch`]), and the frames of a source a [`basis`], which a [`fitter`] renews.
+//! sources share forward passes ([`batch`]), and the frames of a source a [`basis`], which a [`fitter`] renews. Frames are
+//! handed over before they are asked for, so that a GPU works while the host does something else.
 //! [`comparison`] asks several methods about one picture.
 
 mod basis;
@@ -11,17 +12,21 @@ mod fitter;
 mod scanned;
 mod whole;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use image::RgbImage;
 use ndarray::{Array1, Array2};
 
 use crate::boxes::Threshold;
-use crate::explain::{ExplainError, Method, MethodSettings, Reduction};
+use crate::explain::{ExplainError, Method, MethodSettings, Needs, Reduction};
 use crate::model::engine::Engine;
+use crate::model::upload::Uploads;
 use crate::pca::{BasisId, CacheSettings, RefitCounts};
+use crate::scan::folded::Folding;
 use crate::scan::settings::default_threshold;
 use crate::scan::{ScanSettings, ScanSize, Scanner};
+use crate::stopwatch::Stopwatch;
 
 pub use crate::boxes::Detection;
 
@@ -37,6 +42,16 @@ pub enum View {
     Scan(ScanAnalysisSettings),
 }
 
+impl View {
+    /// Whether frames are explained by more than forward passes.
+    pub fn needs_gradients(&self) -> bool {
+        match self {
+            Self::Whole(settings) => settings.method.explainer(settings.method_settings).needs() >= Needs::Layer3,
+            Self::Scan(_) => false,
+        }
+    }
+}
+
 /// How frames are analysed as a whole.
 #[derive(Debug, Clone, Copy)]
 pub struct AnalysisSettings {
@@ -48,6 +63,8 @@ pub struct AnalysisSettings {
     pub threshold: Threshold,
     /// Box every hot region rather than the hottest alone.
     pub all_boxes: bool,
+    /// How sources keep their basis from frame to frame, where the method has one; one a frame if not given.
+    pub basis: Option<CacheSettings>,
 }
 
 /// How frames are scanned.
@@ -89,7 +106,8 @@ pub struct FrameRequest<'a> {
     pub source: usize,
     /// Its pixels.
     pub image: &'a RgbImage,
-    /// Whether it must not wait for what can be put off. If not, what is found does not depend on how fast the machine is.
+    /// Whether it must not wait for what can be put off. If not, what is found does not depend on how fast the machine is, but for
+    /// rounding on a GPU, which differs with the frames that go through the network together.
     pub live: bool,
     /// Its presentation time.
     pub pts: Duration,
@@ -166,8 +184,8 @@ pub struct AnalysisTimes {
 /// What an analyser looks at frames with, for those who measure its steps one by one.
 #[derive(Debug, Clone, Copy)]
 pub enum Steps<'a> {
-    /// At each as one picture.
-    Whole(&'a Engine),
+    /// At each as one picture; with what is folded with bases that are kept, if some are.
+    Whole(&'a Engine, Option<&'a Folding>),
     /// Place by place.
     Scan(&'a Scanner),
 }
@@ -175,6 +193,36 @@ pub enum Steps<'a> {
 /// A model and the way it looks at frames.
 #[derive(Debug)]
 pub struct Analyser(Way);
+
+/// The side of an analyser that hands frames to the network.
+#[derive(Debug)]
+pub struct Submission<'a>(SubmissionWay<'a>);
+
+#[derive(Debug)]
+enum SubmissionWay<'a> {
+    Whole(whole::Submission<'a>),
+    Scanned(scanned::Submission<'a>),
+}
+
+/// The side of an analyser that takes the network's answers.
+#[derive(Debug)]
+pub struct Completion<'a>(CompletionWay<'a>);
+
+#[derive(Debug)]
+enum CompletionWay<'a> {
+    Whole(whole::Completion<'a>),
+    Scanned(scanned::Completion<'a>),
+}
+
+/// Frames that have been handed to the network, and may still be under way there.
+#[derive(Debug)]
+pub struct Pending(PendingWay);
+
+#[derive(Debug)]
+enum PendingWay {
+    Whole(whole::Pending),
+    Scanned(scanned::Pending),
+}
 
 #[derive(Debug)]
 enum Way {
@@ -202,7 +250,7 @@ impl Analyser {
     /// What it looks at frames with.
     pub fn steps(&self) -> Steps<'_> {
         match &self.0 {
-            Way::Whole(whole) => Steps::Whole(whole.engine()),
+            Way::Whole(whole) => Steps::Whole(whole.engine(), whole.folding()),
             Way::Scanned(scanned) => Steps::Scan(scanned.scanner()),
         }
     }
@@ -215,25 +263,97 @@ impl Analyser {
     /// Of a frame: when it has no pixels, libtorch fails, the activations are not finite, which a damaged model causes, or a
     /// basis could not be renewed.
     pub fn analyse_batch(&mut self, requests: &[FrameRequest]) -> Vec<Result<Analysis, ExplainError>> {
+        let (mut submission, mut completion) = self.sides();
+        let pending = submission.submit(requests, None);
+        completion.complete(pending)
+    }
+
+    /// Its two sides, which two threads may have.
+    pub fn sides(&mut self) -> (Submission<'_>, Completion<'_>) {
         match &mut self.0 {
-            Way::Whole(whole) => whole.analyse_batch(requests),
-            Way::Scanned(scanned) => scanned.analyse_batch(requests),
+            Way::Whole(whole) => {
+                let (submission, completion) = whole.sides();
+                (Submission(SubmissionWay::Whole(submission)), Completion(CompletionWay::Whole(completion)))
+            }
+            Way::Scanned(scanned) => {
+                let (submission, completion) = scanned.sides();
+                (Submission(SubmissionWay::Scanned(submission)), Completion(CompletionWay::Scanned(completion)))
+            }
         }
     }
 
     /// Forgets what is kept of a source, which has ended; another may have its number.
     pub fn forget(&mut self, source: usize) {
-        match &mut self.0 {
-            Way::Whole(_) => {}
-            Way::Scanned(scanned) => scanned.forget(source),
-        }
+        self.sides().1.forget(source);
     }
 
     /// How often a source's basis was renewed, by reason; nothing of sources that keep none.
     pub fn refits(&self, source: usize) -> Option<RefitCounts> {
         match &self.0 {
-            Way::Whole(_) => None,
+            Way::Whole(whole) => whole.refits(source),
             Way::Scanned(scanned) => scanned.refits(source),
+        }
+    }
+}
+
+impl Submission<'_> {
+    /// Whether the network works on frames while its host does something else.
+    pub fn works_by_itself(&self) -> bool {
+        self.engine().device().is_cuda()
+    }
+
+    /// Begins to copy frames to where the network is, if they must be, while it looks at others.
+    pub fn take_ahead(&self, images: Vec<Arc<RgbImage>>) -> Uploads {
+        self.engine().take_ahead(images)
+    }
+
+    /// Hands frames, of any sources, to the network; those that it sees at one size share a forward pass. Returns before it has
+    /// done with them if it works by itself. `begun`, if given, is of the same frames.
+    pub fn submit(&mut self, requests: &[FrameRequest], begun: Option<Uploads>) -> Pending {
+        let mut watch = Stopwatch::start();
+        let images: Vec<&RgbImage> = requests.iter().map(|request| request.image).collect();
+        let taken = match begun {
+            Some(begun) => self.engine().take_begun(&images, begun),
+            None => self.engine().take_all(&images),
+        };
+        let take = watch.lap() / requests.len().max(1) as u32;
+        Pending(match &mut self.0 {
+            SubmissionWay::Whole(whole) => PendingWay::Whole(whole.submit(requests, &taken, take)),
+            SubmissionWay::Scanned(scanned) => PendingWay::Scanned(scanned.submit(requests, &taken, take)),
+        })
+    }
+
+    fn engine(&self) -> &Engine {
+        match &self.0 {
+            SubmissionWay::Whole(whole) => whole.engine(),
+            SubmissionWay::Scanned(scanned) => scanned.engine(),
+        }
+    }
+}
+
+impl Completion<'_> {
+    /// Waits for the answers to what was handed over. Batches must be completed in the order in which they were submitted.
+    ///
+    /// # Errors
+    ///
+    /// See [`Analyser::analyse_batch`].
+    ///
+    /// # Panics
+    ///
+    /// When it was handed over by the side of another analyser.
+    pub fn complete(&mut self, pending: Pending) -> Vec<Result<Analysis, ExplainError>> {
+        match (&mut self.0, pending.0) {
+            (CompletionWay::Whole(whole), PendingWay::Whole(pending)) => whole.complete(pending),
+            (CompletionWay::Scanned(scanned), PendingWay::Scanned(pending)) => scanned.complete(pending),
+            _ => panic!("frames are completed by the analyser that they were submitted to"),
+        }
+    }
+
+    /// See [`Analyser::forget`].
+    pub fn forget(&mut self, source: usize) {
+        match &mut self.0 {
+            CompletionWay::Whole(whole) => whole.forget(source),
+            CompletionWay::Scanned(scanned) => scanned.forget(source),
         }
     }
 }

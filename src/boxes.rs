@@ -3,7 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use image::RgbImage;
 use ndarray::Array2;
 
 use crate::explain::{Method, MethodSettings, ReadAt};
@@ -42,10 +41,10 @@ pub struct Detection {
 }
 
 impl Detection {
-    /// A box found in the heat map of a picture, in that picture.
-    pub fn in_picture(found: HotBox, heat: &Array2<f32>, picture: &RgbImage, label: usize) -> Self {
+    /// A box found in the heat map of a picture of a size (width, height), in that picture.
+    pub fn in_picture(found: HotBox, heat: &Array2<f32>, size: (u32, u32), label: usize) -> Self {
         let heat_size = (heat.ncols() as u32, heat.nrows() as u32);
-        Self { rect: found.rect.scaled(heat_size, picture.dimensions()), score: found.score, label }
+        Self { rect: found.rect.scaled(heat_size, size), score: found.score, label }
     }
 }
 

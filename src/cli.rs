@@ -173,8 +173,9 @@ pub struct RunArgs {
     pub scan: ScanArgs,
 
     /// What HayCAM's principal components are fitted to: each frame (per-frame: the exact map), or an earlier frame of the
-    /// source for as long as it captures as much of the picture (cached: nearly the same map, for less) [default: cached]
-    #[arg(long, value_enum, help_heading = "Scan")]
+    /// source for as long as it captures as much of the picture (cached: nearly the same map, for less). With --scan whole it
+    /// concerns haycam, and haycam-refined at layer4 [default: cached]
+    #[arg(long, value_enum, help_heading = "Explanation")]
     pub basis: Option<BasisArg>,
 
     /// How each frame is explained; scorecam (512 forward passes a frame) and occlusion (49) are for recordings. A scan is

@@ -188,16 +188,20 @@ fn view(args: &RunArgs) -> Result<View, UsageError> {
         }
         return Ok(View::Scan(settings));
     }
-    if args.basis.is_some() {
-        return Err(UsageError("--basis is for scans; leave it out, or --scan whole".to_owned()));
-    }
     let method = args.method.unwrap_or(Method::HayCamRefined);
     refuse_unheeded(&args.explanation, &[method])?;
     // A further pass through layer4 and back would halve the frame rate.
     let method_settings = args.explanation.method_settings(LayerArg::Layer4);
     let suiting = || default_threshold(method, &method_settings, args.resolution.into());
     let threshold = args.explanation.threshold.unwrap_or_else(suiting);
-    Ok(View::Whole(AnalysisSettings { method, method_settings, threshold, all_boxes: args.all_boxes }))
+    let has_basis = method.keeps_basis(&method_settings) && Resolution::from(args.resolution) == Resolution::Native;
+    if args.basis.is_some() && !has_basis {
+        let text =
+            "--basis is for --method haycam, and haycam-refined at layer4, at the native resolution; leave it out";
+        return Err(UsageError(text.to_owned()));
+    }
+    let basis = basis_settings(args.basis.unwrap_or(BasisArg::Cached)).recorded.filter(|_| has_basis);
+    Ok(View::Whole(AnalysisSettings { method, method_settings, threshold, all_boxes: args.all_boxes, basis }))
 }
 
 fn basis_settings(basis: BasisArg) -> BasisSettings {
@@ -387,6 +391,20 @@ mod tests {
         assert!(error(&["--method", "cam", "--components", "5"]).contains("--components changes nothing for cam"));
         assert!(error(&["--method", "haycam", "--layer", "layer3"]).contains("--layer changes nothing for haycam"));
         assert_eq!(whole(&["--method", "haycam", "--components", "auto"]).method, Method::HayCam);
+        let kept = Some(CacheSettings::default());
+        assert_eq!((whole(&[]).basis, whole(&["--method", "haycam", "--basis", "cached"]).basis), (kept, kept));
+        for (options, expected) in [
+            (&[][..], false),
+            (&["--method", "gradcam"], false),
+            (&["--layer", "both"], true),
+            (&["--method", "scorecam"], true),
+        ] {
+            assert_eq!(View::Whole(whole(options)).needs_gradients(), expected, "{options:?}");
+        }
+        assert!(!View::Scan(scanned(&[])).needs_gradients());
+        for without in [&["--basis", "per-frame"][..], &["--method", "eigencam"], &["--resolution", "atrous"]] {
+            assert_eq!(whole(without).basis, None, "{without:?}");
+        }
     }
 
     #[test]
@@ -420,7 +438,9 @@ mod tests {
             (&["--threshold", "otsu"], "--threshold otsu is for"),
             (&["--scan", "384", "--min-face", "30"], "and so does --scan 384"),
             (&["--scan", "whole", "--min-face", "30"], "and so does --scan whole"),
-            (&["--scan", "whole", "--basis", "cached"], "--basis is for scans"),
+            (&["--scan", "whole", "--method", "cam", "--basis", "cached"], "--basis is for --method haycam"),
+            (&["--scan", "whole", "--layer", "both", "--basis", "per-frame"], "--basis is for --method haycam"),
+            (&["--scan", "whole", "--resolution", "atrous", "--basis", "cached"], "at the native resolution"),
             (&["--scan-map", "posterior", "--basis", "per-frame"], "--basis changes nothing with --scan-map posterior"),
         ] {
             assert!(error(options).contains(expected), "{options:?}: {}", error(options));

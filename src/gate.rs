@@ -80,9 +80,14 @@ impl Gate {
         Self { settings, kept: BTreeMap::new() }
     }
 
+    /// Whether it compares a frame with those before.
+    pub fn compares(&self, request: &FrameRequest) -> bool {
+        if request.live { self.settings.live } else { self.settings.recorded }
+    }
+
     /// Looks at a frame.
     pub fn look(&self, request: &FrameRequest) -> Verdict {
-        if !(if request.live { self.settings.live } else { self.settings.recorded }) {
+        if !self.compares(request) {
             return Verdict::Changed(Appearance(None));
         }
         let cells = Cells::of(request.image);

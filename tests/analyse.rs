@@ -30,6 +30,7 @@ fn the_map_is_that_of_the_class_that_was_found() {
             method_settings,
             threshold: default_threshold(method, &method_settings, Resolution::Native),
             all_boxes: false,
+            basis: None,
         };
         let load = || Engine::load(&shipped_model(), Device::Cpu).unwrap();
         let (mut analyser, engine) = (Analyser::new(load(), settings), load());

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use image::RgbImage;
 use image::imageops::{FilterType, resize};
-use maskwatch::analyse::{Analyser, Analysis, BasisSettings, FrameRequest, ScanAnalysisSettings};
+use maskwatch::analyse::{Analyser, Analysis, AnalysisSettings, BasisSettings, FrameRequest, ScanAnalysisSettings};
+use maskwatch::boxes::Threshold;
 use maskwatch::capture::stills::read_image;
-use maskwatch::config::scenes_model;
-use maskwatch::explain::ExplainError;
+use maskwatch::config::{scenes_model, shipped_model};
+use maskwatch::explain::{ExplainError, HayCamRefined, Method, MethodSettings, ReadAt};
 use maskwatch::model::engine::Engine;
 use maskwatch::pca::{CacheSettings, RefitCounts};
 use maskwatch::scan::ScanSettings;
@@ -157,5 +158,69 @@ fn a_batch_answers_as_single_frames_do_in_their_order() {
             }
             (together, alone) => panic!("{index}: {together:?} {alone:?}"),
         }
+    }
+}
+
+/// Sees pictures as a whole.
+fn whole(method: Method, read_at: ReadAt, basis: Option<CacheSettings>) -> Analyser {
+    let refined = HayCamRefined { read_at, ..HayCamRefined::default() };
+    let method_settings = MethodSettings { components: None, refined };
+    let settings =
+        AnalysisSettings { method, method_settings, threshold: Threshold::Share(0.3), all_boxes: false, basis };
+    Analyser::new(Engine::load(&shipped_model(), Device::Cpu).unwrap(), settings)
+}
+
+#[test]
+fn pictures_seen_as_a_whole_are_read_with_a_kept_basis_too() {
+    for method in [Method::HayCam, Method::HayCamRefined] {
+        let mut kept = whole(method, ReadAt::Layer4, Some(CacheSettings::default()));
+        let mut exact = whole(method, ReadAt::Layer4, None);
+        for (frame, picture) in (0..).zip(&moving(4)) {
+            let [kept, exact] = [&mut kept, &mut exact].map(|analyser| one(analyser, request(0, picture, frame)));
+            assert_eq!((kept.label, kept.boxes.len()), (exact.label, exact.boxes.len()), "{method}, frame {frame}");
+            assert!((kept.confidence - exact.confidence).abs() < 1e-5);
+            let difference = relative_l2(&kept, &exact);
+            if frame == 0 {
+                assert!(difference < 1e-4, "{method}: the basis is this frame's: {difference}");
+            }
+            assert!(difference < 0.25, "{method}, frame {frame}: {difference}");
+            for (kept, exact) in kept.boxes.iter().zip(&exact.boxes) {
+                assert!(kept.rect.iou(exact.rect) > 0.85, "{method}, frame {frame}: {:?} {:?}", kept.rect, exact.rect);
+            }
+            let (basis, reduction) = (kept.cam.basis.unwrap(), kept.cam.reduction.unwrap());
+            assert_eq!((basis.age_frames, exact.cam.basis), (frame, None));
+            assert!(reduction.components > 0 && reduction.captured_variance > 0.3, "{reduction:?}");
+        }
+        assert_eq!((kept.refits(0), exact.refits(0)), (Some(RefitCounts::default()), None));
+        kept.forget(0);
+        assert_eq!(kept.refits(0), None);
+    }
+}
+
+#[test]
+fn maps_that_are_read_at_layer3_have_a_basis_of_their_own() {
+    for (method, read_at) in [(Method::HayCamRefined, ReadAt::Both), (Method::EigenCam, ReadAt::Layer4)] {
+        let mut analyser = whole(method, read_at, Some(CacheSettings::default()));
+        assert_eq!(one(&mut analyser, request(0, &moving(1)[0], 0)).cam.basis, None);
+        assert_eq!(analyser.refits(0), None);
+    }
+}
+
+#[test]
+fn batches_that_are_handed_over_ahead_are_answered_as_those_that_are_not() {
+    let settings = CacheSettings { max_age: Duration::from_millis(200), ..ALWAYS_KEPT };
+    let analysers = || [kept(settings), whole(Method::HayCam, ReadAt::Layer4, Some(settings))];
+    let frames = moving(6);
+    let requests: Vec<FrameRequest> = (0..).zip(&frames).map(|(frame, picture)| request(0, picture, frame)).collect();
+    let plain = |analysis: Result<Analysis, ExplainError>| {
+        let Analysis { label, boxes, heat, cam, .. } = analysis.unwrap();
+        (label, boxes, heat, cam)
+    };
+    for (mut in_turns, mut ahead) in analysers().into_iter().zip(analysers()) {
+        let expected: Vec<_> = requests.chunks(2).flat_map(|batch| in_turns.analyse_batch(batch)).map(plain).collect();
+        let (mut submission, mut completion) = ahead.sides();
+        let pending: Vec<_> = requests.chunks(2).map(|batch| submission.submit(batch, None)).collect();
+        let found: Vec<_> = pending.into_iter().flat_map(|batch| completion.complete(batch)).map(plain).collect();
+        assert_eq!(found, expected);
     }
 }

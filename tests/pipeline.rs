@@ -69,6 +69,10 @@ impl Sink for Fragile {
 }
 
 fn run_with(policy: Policy, limit: u64, sinks: Vec<Box<dyn Sink>>) -> Summary {
+    run_gated(policy, limit, sinks, GateSettings { live: true, recorded: true }, 1)
+}
+
+fn run_gated(policy: Policy, limit: u64, sinks: Vec<Box<dyn Sink>>, gate: GateSettings, batch: usize) -> Summary {
     let settings = RunSettings {
         sources: vec![NamedSource {
             name: "sample".to_owned(),
@@ -76,8 +80,8 @@ fn run_with(policy: Policy, limit: u64, sinks: Vec<Box<dyn Sink>>) -> Summary {
         }],
         policy: Some(policy),
         limit: Some(limit),
-        batch: 1,
-        gate: GateSettings { live: true, recorded: true },
+        batch,
+        gate,
         alarm_after: Duration::from_secs(3),
         model: "shipped".to_owned(),
         live: LiveSettings::default(),
@@ -87,6 +91,7 @@ fn run_with(policy: Policy, limit: u64, sinks: Vec<Box<dyn Sink>>) -> Summary {
         method_settings: MethodSettings::default(),
         threshold: Threshold::Share(0.3),
         all_boxes: false,
+        basis: None,
     };
     let engine = Engine::load(&shipped_model(), tch::Device::Cpu).unwrap();
     let mut analyser = Analyser::new(engine, analysis);
@@ -111,6 +116,22 @@ fn a_sink_that_fails_leaves_the_others_running() {
     let log = log.lock().unwrap();
     assert_eq!((log[0].as_str(), log[1].as_str(), log[8].as_str()), ("open sample", "frame 0", "frame 7"));
     assert!(log[9..].iter().all(|line| line == "close 0") && log.len() > 9, "{log:?}");
+}
+
+#[test]
+fn frames_come_in_their_order_whether_the_gate_compares_them_or_not() {
+    for recorded in [true, false] {
+        for batch in [1, 3] {
+            let (sound, log) = fragile(u64::MAX, false);
+            let gate = GateSettings { live: true, recorded };
+            let summary = run_gated(Policy::Recorded, 10, vec![sound], gate, batch);
+            assert!(summary.problems.is_empty() && summary.frames() == 10, "{:?}", summary.problems);
+            let expected = (0..10).map(|frame| format!("frame {frame}"));
+            let expected: Vec<String> = std::iter::once("open sample".to_owned()).chain(expected).collect();
+            let log = log.lock().unwrap();
+            assert_eq!((&log[..11], log.last().unwrap().as_str()), (&expected[..], "close 0"));
+        }
+    }
 }
 
 #[test]

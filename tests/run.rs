@@ -54,7 +54,9 @@ fn the_sample_is_annotated_frame_by_frame_and_its_phases_are_right() {
         }
         assert!(event.get("scan").is_none());
         assert_eq!(event["cam"]["method"], "haycam-refined");
-        assert!(event["cam"]["captured_variance"].as_f64().unwrap() >= 0.7);
+        // A basis is fitted to capture 0.7, and given up when it has lost more than 0.05 of that.
+        let least = if event["cam"]["basis_age_frames"] == 0 { 0.7 } else { 0.65 };
+        assert!(event["cam"]["captured_variance"].as_f64().unwrap() >= least, "{}", event["cam"]);
     }
     assert!(wrong.len() <= events.len() / 50, "{} frames are wrong: {wrong:?}", wrong.len());
 }

@@ -62,7 +62,7 @@ impl Clip {
                 continue;
             }
             let (picture, view) = scanner.prepare(&frame.image)?.far;
-            let layer = scanner.infer(std::slice::from_ref(&picture))?.pop().context("no answer")?;
+            let layer = scanner.infer(&[picture.another().into()])?.pop().context("no answer")?;
             let picture = picture.on_host()?.into_owned();
             let still = before.map_or_else(Vec::new, |before| still_positions(&before, &picture));
             before = Some(picture);
@@ -77,8 +77,8 @@ impl Clip {
     /// With a basis a frame.
     pub fn exact(&self, scanner: &Scanner) -> Result<Played, ExplainError> {
         let read = |seen: &Seen| {
-            let basis = scanner.fit(seen.layer.to_host()?.activations.view())?;
-            find(scanner, seen, &scanner.fold(&basis))
+            let basis = scanner.folding().fit(seen.layer.to_host()?.activations.view())?;
+            find(scanner, seen, &scanner.folding().fold(&basis))
         };
         let frames = self.frames.iter().map(read).collect::<Result<_, ExplainError>>()?;
         Ok(Played { frames, counts: RefitCounts::default() })
@@ -93,7 +93,7 @@ impl Clip {
             variances: Array1::zeros(filters),
             total_variance: 0.0,
         };
-        let folded = scanner.fold(&everything);
+        let folded = scanner.folding().fold(&everything);
         let frames = self.frames.iter().map(|seen| find(scanner, seen, &folded)).collect::<Result<_, _>>()?;
         Ok(Played { frames, counts: RefitCounts::default() })
     }
@@ -106,12 +106,12 @@ impl Clip {
         let mut frames = Vec::with_capacity(self.frames.len());
         for seen in &self.frames {
             if let Some(kept) = ready.take() {
-                folded = Some(scanner.fold(kept.basis()));
+                folded = Some(scanner.folding().fold(kept.basis()));
                 assert!(cache.end(kept), "nothing overtakes a refit here");
             }
             let look = cache.see(&seen.layer, seen.pts)?;
             let fit = || {
-                let basis = scanner.fit(seen.layer.to_host()?.activations.view())?;
+                let basis = scanner.folding().fit(seen.layer.to_host()?.activations.view())?;
                 Ok::<_, ExplainError>(KeptBasis::new(basis, look.stamp))
             };
             match look.need {
@@ -130,7 +130,7 @@ impl Clip {
                 }
             }
             let kept = cache.kept().expect("the first frame is fitted");
-            let folded = folded.get_or_insert_with(|| scanner.fold(kept.basis()));
+            let folded = folded.get_or_insert_with(|| scanner.folding().fold(kept.basis()));
             frames.push(find(scanner, seen, folded)?);
         }
         Ok(Played { frames, counts: cache.counts() })
@@ -139,10 +139,15 @@ impl Clip {
 
 fn find(scanner: &Scanner, seen: &Seen, folded: &FoldedHead) -> Result<Findings, ExplainError> {
     let reading = folded.read_layer(&seen.layer)?;
-    let shown: Vec<usize> = (0..scanner.classes().len()).filter(|&class| Some(class) != scanner.background()).collect();
+    let shown: Vec<usize> =
+        (0..scanner.classes().len()).filter(|&class| Some(class) != scanner.finder().background()).collect();
     let evidence = reading.evidence.select(Axis(1), &shown).mapv(|value| value.max(0.0));
-    let mut scan =
-        scanner.find(reading, seen.layer.grid(), seen.view, Reduction { components: 0, captured_variance: 1.0 });
+    let mut scan = scanner.finder().find(
+        reading,
+        seen.layer.grid(),
+        seen.view,
+        Reduction { components: 0, captured_variance: 1.0 },
+    );
     let thresholds: Vec<f32> = scanner.classes().iter().map(|class| default_threshold(class)).collect();
     scan.keep_from(&thresholds);
     Ok(Findings { evidence, boxes: scan.detections })

@@ -2,28 +2,31 @@
 
 use std::time::Duration;
 
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+
 use crate::explain::ExplainError;
 use crate::model::ModelError;
-use crate::model::picture::Picture;
+use crate::model::device_layer::{DeviceLayer, PendingLayer};
 use crate::stopwatch::Stopwatch;
 
 /// What the network says of a picture, and the picture's share of the time that it took.
 pub(super) type Answer<A> = Result<(A, Duration), ExplainError>;
 
-/// Gives pictures that have been prepared to `pass`, those of one size at once, and its answers in the order of the
+/// Gives pictures that have been prepared to `pass`, those of one size, as `size_of` has it, at once, and its answers in the order of the
 /// pictures. A pass that fails is repeated for each of its pictures alone, so that a bad one spoils no other. (What is too much
 /// at once is the engine's business.)
-pub(super) fn infer<'a, A>(
-    prepared: impl IntoIterator<Item = Result<Picture<'a>, ExplainError>>,
-    mut pass: impl FnMut(&[Picture<'a>]) -> Result<Vec<A>, ModelError>,
+pub(super) fn infer<P, A>(
+    prepared: impl IntoIterator<Item = Result<P, ExplainError>>,
+    size_of: impl Fn(&P) -> (u32, u32),
+    mut pass: impl FnMut(&[P]) -> Result<Vec<A>, ModelError>,
 ) -> Vec<Answer<A>> {
     let mut answers: Vec<Option<Answer<A>>> = Vec::new();
-    let mut groups: Vec<(Vec<usize>, Vec<Picture<'a>>)> = Vec::new();
+    let mut groups: Vec<(Vec<usize>, Vec<P>)> = Vec::new();
     for (index, picture) in prepared.into_iter().enumerate() {
         answers.push(None);
         match picture {
             Err(error) => answers[index] = Some(Err(error)),
-            Ok(picture) => match groups.iter_mut().find(|(_, group)| group[0].dimensions() == picture.dimensions()) {
+            Ok(picture) => match groups.iter_mut().find(|(_, group)| size_of(&group[0]) == size_of(&picture)) {
                 Some((indices, group)) => {
                     indices.push(index);
                     group.push(picture);
@@ -33,7 +36,7 @@ pub(super) fn infer<'a, A>(
         }
     }
     for (indices, group) in groups {
-        let mut timed = |pictures: &[Picture<'a>]| {
+        let mut timed = |pictures: &[P]| {
             let mut watch = Stopwatch::start();
             let given = pass(pictures)?;
             debug_assert_eq!(given.len(), pictures.len());
@@ -55,11 +58,24 @@ pub(super) fn infer<'a, A>(
     answers.into_iter().map(|answer| answer.expect("the network answers every picture")).collect()
 }
 
+/// Waits for the layers of a batch, some of which a frame may have several; what that takes is shared among the frames.
+pub(super) fn wait(layers: Vec<Answer<PendingLayer>>, frames: usize) -> (Vec<Answer<DeviceLayer>>, Duration) {
+    let mut watch = Stopwatch::start();
+    let layers = layers.into_iter().map(|layer| layer.and_then(|(layer, time)| Ok((layer.wait()?, time)))).collect();
+    (layers, watch.lap() / frames.max(1) as u32)
+}
+
+/// What `work` makes of each frame of a batch, in their order; beside one another if there are several.
+pub(super) fn each<F: Send, A: Send>(frames: Vec<F>, work: impl Fn(F) -> A + Send + Sync) -> Vec<A> {
+    if frames.len() > 1 { frames.into_par_iter().map(work).collect() } else { frames.into_iter().map(work).collect() }
+}
+
 #[cfg(test)]
 mod tests {
     use image::RgbImage;
 
     use super::*;
+    use crate::model::picture::Picture;
 
     /// The first pixel of each picture, and the sizes of the passes.
     fn first_pixels(prepared: Vec<Result<RgbImage, ExplainError>>) -> (Vec<Result<u8, String>>, Vec<usize>) {
@@ -68,7 +84,7 @@ mod tests {
             Ok(picture) => Ok(Picture::from(picture)),
             Err(_) => Err(ExplainError::EmptyPicture),
         });
-        let answers = infer(pictures, |pictures| {
+        let answers = infer(pictures, Picture::dimensions, |pictures| {
             passes.push(pictures.len());
             assert!(pictures.iter().all(|picture| picture.dimensions() == pictures[0].dimensions()));
             let values: Vec<u8> = pictures.iter().map(|picture| picture.on_host().unwrap().as_raw()[0]).collect();

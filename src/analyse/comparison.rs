@@ -98,7 +98,7 @@ pub fn compare(engine: &Engine, picture: &RgbImage, settings: &ComparisonSetting
             .unwrap_or_else(|| default_threshold(method, &settings.method_settings, settings.resolution));
         let heat = map.heat(side as usize, side as usize);
         let hottest = boxes::find_hottest(&heat, threshold).into_iter();
-        let boxes = hottest.map(|found| Detection::in_picture(found, &heat, picture, class)).collect();
+        let boxes = hottest.map(|found| Detection::in_picture(found, &heat, picture.dimensions(), class)).collect();
         maps.push(MethodMap {
             method,
             values: normalise(&map.values),

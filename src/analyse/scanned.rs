@@ -1,28 +1,65 @@
 //! A frame scanned for faces, and what it is called as a whole for those who want one label.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ndarray::Array1;
 
-use super::basis::{BasisReading, Sighting, SourceBases};
-use super::batch::{self, Answer};
-use super::{Analysis, AnalysisTimes, BasisSettings, CamSummary, FrameRequest, ScanAnalysisSettings};
+use super::basis::{BasisReading, KnownQuestions, Seen, Sighting, SourceBases};
+use super::batch::{self, Answer, each};
+use super::{Analysis, AnalysisTimes, BasisSettings, CamBasis, CamSummary, FrameRequest, ScanAnalysisSettings};
 use crate::explain::{ExplainError, Method, Reduction};
 use crate::labels::argmax;
-use crate::model::device_layer::DeviceLayer;
+use crate::model::device_layer::{DeviceLayer, PendingLayer};
 use crate::model::engine::Engine;
+use crate::model::forward::ForwardRequest;
+use crate::model::picture::Picture;
 use crate::pca::{CacheSettings, RefitCounts};
-use crate::scan::{self, Scan, ScanView, Scanner};
+use crate::scan::{self, Finder, Scan, ScanView, Scanner, near};
 use crate::stopwatch::Stopwatch;
 
 /// A scanner and what counts.
 #[derive(Debug)]
 pub(super) struct Scanned {
     scanner: Scanner,
+    finder: Finder,
     /// Score from which each class counts.
     thresholds: Vec<f32>,
     settings: BasisSettings,
     bases: SourceBases,
+}
+
+/// The side that hands frames to the network. It alone has the scanner, which threads can hand on but not share.
+#[derive(Debug)]
+pub(super) struct Submission<'a> {
+    scanner: &'a mut Scanner,
+    known: Arc<KnownQuestions>,
+}
+
+/// The side that takes the answers.
+#[derive(Debug)]
+pub(super) struct Completion<'a> {
+    bases: &'a mut SourceBases,
+    settings: BasisSettings,
+    finder: &'a Finder,
+    thresholds: &'a [f32],
+}
+
+/// Frames that the network is looking at.
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// How each was prepared; nothing of those that could not be.
+    frames: Vec<(Sighting, Option<Prepared>)>,
+    /// Of each view of each frame.
+    layers: Vec<Answer<PendingLayer>>,
+}
+
+/// The layers of a frame's views.
+struct Layers {
+    far: Answer<DeviceLayer>,
+    near: Option<Answer<DeviceLayer>>,
+    /// The frame's share of what waiting for them took.
+    wait: Duration,
 }
 
 /// How a frame was prepared.
@@ -33,18 +70,22 @@ struct Prepared {
     time: Duration,
 }
 
-/// What the network says of a frame.
-struct Layers {
-    far: Answer<DeviceLayer>,
-    near: Option<Answer<DeviceLayer>>,
+/// A frame under a basis, and all else that is left of it.
+struct SeenFrame {
+    far: (Seen, ScanView),
+    near: Option<(Seen, ScanView)>,
+    reduction: Reduction,
+    basis: Option<CamBasis>,
+    times: AnalysisTimes,
 }
 
 impl Scanned {
     pub(super) fn new(engine: Engine, settings: ScanAnalysisSettings) -> Self {
         let scanner = Scanner::new(engine, settings.scan);
         let thresholds = settings.thresholds(scanner.classes());
-        let bases = SourceBases::new(&scanner);
-        Self { scanner, thresholds, settings: settings.basis, bases }
+        let bases = SourceBases::new(scanner.folding().clone());
+        let finder = scanner.finder().clone();
+        Self { scanner, finder, thresholds, settings: settings.basis, bases }
     }
 
     pub(super) fn classes(&self) -> &[String] {
@@ -55,118 +96,147 @@ impl Scanned {
         &self.scanner
     }
 
-    pub(super) fn forget(&mut self, source: usize) {
-        self.bases.forget(source);
-    }
-
     pub(super) fn refits(&self, source: usize) -> Option<RefitCounts> {
         self.bases.refits(source)
     }
 
-    pub(super) fn analyse_batch(&mut self, requests: &[FrameRequest]) -> Vec<Result<Analysis, ExplainError>> {
-        let mut pictures = Vec::with_capacity(requests.len());
+    pub(super) fn sides(&mut self) -> (Submission<'_>, Completion<'_>) {
+        let Self { scanner, finder, thresholds, settings, bases } = self;
+        let known = Arc::clone(bases.known());
+        (Submission { scanner, known }, Completion { bases, settings: *settings, finder, thresholds })
+    }
+}
+
+impl Submission<'_> {
+    pub(super) fn engine(&self) -> &Engine {
+        self.scanner.engine()
+    }
+
+    pub(super) fn submit(&mut self, requests: &[FrameRequest], taken: &[Picture], take: Duration) -> Pending {
+        let mut pictures = Vec::with_capacity(2 * requests.len());
         let mut prepared = Vec::with_capacity(requests.len());
-        for request in requests {
+        for (request, picture) in requests.iter().zip(taken) {
             let mut watch = Stopwatch::start();
-            match self.scanner.prepare(request.image) {
+            match self.scanner.prepare_taken(picture) {
                 Err(error) => {
                     pictures.push(Err(error));
                     prepared.push(None);
                 }
                 Ok(scan::Prepared { far: (far, view), near }) => {
                     let (near, near_view) = near.unzip();
-                    pictures.extend([Some(far), near].into_iter().flatten().map(Ok));
-                    prepared.push(Some(Prepared { view, near_view, time: watch.lap() }));
+                    let questions = self.known.of(request.source);
+                    pictures.push(Ok(ForwardRequest { picture: far, questions: questions.clone() }));
+                    pictures.extend(near.map(|near| Ok(ForwardRequest { picture: near, questions })));
+                    prepared.push(Some(Prepared { view, near_view, time: take + watch.lap() }));
                 }
             }
         }
-        let mut layers = batch::infer(pictures, |pictures| self.scanner.infer(pictures)).into_iter();
-        let frames = requests.iter().zip(prepared);
-        let mut answer = |(request, prepared): (&FrameRequest, Option<Prepared>)| {
-            let mut next = || layers.next().expect("an answer for each view");
-            let far = next();
-            let has_near = prepared.is_some_and(|prepared| prepared.near_view.is_some());
-            let layers = Layers { far, near: has_near.then(next) };
-            self.analyse(request, prepared, layers)
-        };
-        frames.map(&mut answer).collect()
+        let size_of = |request: &ForwardRequest| request.picture.dimensions();
+        let layers = batch::infer(pictures, size_of, |pictures| self.scanner.begin(pictures));
+        Pending { frames: requests.iter().map(Sighting::from).zip(prepared).collect(), layers }
+    }
+}
+
+impl Completion<'_> {
+    pub(super) fn forget(&mut self, source: usize) {
+        self.bases.forget(source);
     }
 
-    fn analyse(
+    pub(super) fn complete(&mut self, Pending { frames, layers }: Pending) -> Vec<Result<Analysis, ExplainError>> {
+        let (layers, wait) = batch::wait(layers, frames.len());
+        let mut layers = layers.into_iter();
+        let mut next = || layers.next().expect("an answer for each view");
+        // Bases see frames in their order. What comes after them depends on nothing else.
+        let seen = frames.into_iter().map(|(sighting, prepared)| {
+            let far = next();
+            let has_near = prepared.is_some_and(|prepared| prepared.near_view.is_some());
+            self.see(sighting, prepared, Layers { far, near: has_near.then(&mut next), wait })
+        });
+        let seen: Vec<_> = seen.collect();
+        let (finder, thresholds) = (self.finder, self.thresholds);
+        each(seen, |frame| Ok(find(finder, thresholds, frame?)))
+    }
+
+    fn see(
         &mut self,
-        request: &FrameRequest,
+        sighting: Sighting,
         prepared: Option<Prepared>,
-        layers: Layers,
-    ) -> Result<Analysis, ExplainError> {
-        let (layer, mut infer) = layers.far?;
-        let near = layers.near.transpose()?;
-        infer += near.as_ref().map_or(Duration::ZERO, |(_, time)| *time);
-        let near = near.map(|(layer, _)| layer);
-        let Prepared { view, near_view, time: prepare } = prepared.expect("what the network has seen was prepared");
+        Layers { far, near, wait }: Layers,
+    ) -> Result<SeenFrame, ExplainError> {
+        let ((layer, far_time), near) = (far?, near.transpose()?);
+        let (near_layer, near_time) = near.unzip();
+        let infer = far_time + near_time.unwrap_or_default() + wait;
         let mut watch = Stopwatch::start();
-        let grid = layer.grid();
-        let (reading, near_reading, reduction, basis) = match self.cache_settings(request.live) {
+        let Prepared { view, near_view, time: prepare } = prepared.expect("what the network has seen was prepared");
+        let (far, near, reduction, basis) = match self.cache_settings(sighting.live) {
             Some(settings) => {
-                let sighting = Sighting { source: request.source, live: request.live, pts: request.pts };
-                let BasisReading { reading, near, reduction, basis } =
-                    self.bases.read(&self.scanner, settings, sighting, &layer, near.as_ref())?;
-                (reading, near, reduction, Some(basis))
+                let BasisReading { seen, near, reduction, basis } =
+                    self.bases.read(settings, sighting, &layer, near_layer.as_ref())?;
+                (seen, near, reduction, Some(basis))
             }
             None => {
-                let layer = layer.to_host()?;
-                let basis = self.scanner.fit(layer.activations.view())?;
-                let folded = self.scanner.fold(&basis);
-                let reading = folded.read_activations(layer.activations.view(), &basis.mean);
-                let near = near.as_ref().map(|near| folded.read_layer(near)).transpose()?;
-                (reading, near, Reduction::from(&basis), None)
+                let folding = self.bases.folding();
+                let basis = folding.fit(layer.to_host()?.activations.view())?;
+                let folded = Arc::new(folding.fold(&basis));
+                let near = near_layer.map(|near| Seen::new(&folded, &near)).transpose()?;
+                (Seen::new(&folded, &layer)?, near, Reduction::from(&basis), None)
             }
         };
-        let read = watch.lap();
-        let mut scan = self.scanner.find(reading, grid, view, reduction);
-        if let (Some(reading), Some(layer), Some(near_view)) = (near_reading, near, near_view) {
-            let near = self.scanner.find(reading, layer.grid(), near_view, reduction);
-            scan = self.scanner.join(scan, near, view);
-        }
-        scan.keep_from(&self.thresholds);
-        let heat = scan.heat();
-        let (label, probabilities) = match (scan.detections.first(), scan.peaks.first()) {
-            (Some(strongest), Some(&peak)) => (strongest.label, scan.posterior_at(peak)),
-            _ => {
-                let probabilities = self.most_like_a_face(&scan);
-                (self.scanner.background().unwrap_or_else(|| argmax(&probabilities)), probabilities)
-            }
-        };
-        Ok(Analysis {
-            label,
-            confidence: probabilities[label],
-            probabilities,
-            heat,
-            box_probabilities: scan.peaks.iter().map(|&peak| scan.posterior_at(peak)).collect(),
-            boxes: scan.detections,
-            cam: CamSummary { method: Method::HayCam, reduction: Some(scan.reduction), basis },
-            scan: Some(scan.size),
-            times: AnalysisTimes { prepare, infer, explain: read + scan.times.maps, boxes: scan.times.regions },
-            kept_for: None,
-        })
+        let times = AnalysisTimes { prepare, infer, explain: watch.lap(), boxes: Duration::ZERO };
+        Ok(SeenFrame { far: (far, view), near: near.zip(near_view), reduction, basis, times })
     }
 
     fn cache_settings(&self, live: bool) -> Option<CacheSettings> {
         if live { self.settings.live } else { self.settings.recorded }
     }
+}
 
-    /// Probabilities at the position that is least probably background or, of a model that does not know it, surest of
-    /// anything.
-    fn most_like_a_face(&self, scan: &Scan) -> Array1<f32> {
-        let face = |position: usize| {
-            let probabilities = scan.posteriors.row(position);
-            match self.scanner.background() {
-                Some(background) => 1.0 - probabilities[background],
-                None => probabilities.iter().copied().fold(0.0, f32::max),
-            }
-        };
-        let likeliest = (0..scan.posteriors.nrows()).max_by(|&one, &other| face(one).total_cmp(&face(other)));
-        scan.posteriors.row(likeliest.unwrap_or(0)).to_owned()
+/// From what activations say to faces.
+fn find(finder: &Finder, thresholds: &[f32], frame: SeenFrame) -> Analysis {
+    let SeenFrame { far: (far, view), near, reduction, basis, times } = frame;
+    let mut watch = Stopwatch::start();
+    let reading = far.read();
+    let near = near.map(|(near, near_view)| (near.read(), near.grid, near_view));
+    let times = AnalysisTimes { explain: times.explain + watch.lap(), ..times };
+    let mut scan = finder.find(reading, far.grid, view, reduction);
+    if let Some((reading, grid, near_view)) = near {
+        let near = finder.find(reading, grid, near_view, reduction);
+        scan = near::join(scan, near, view);
     }
+    scan.keep_from(thresholds);
+    let heat = scan.heat();
+    let (label, probabilities) = match (scan.detections.first(), scan.peaks.first()) {
+        (Some(strongest), Some(&peak)) => (strongest.label, scan.posterior_at(peak)),
+        _ => {
+            let probabilities = most_like_a_face(&scan, finder.background());
+            (finder.background().unwrap_or_else(|| argmax(&probabilities)), probabilities)
+        }
+    };
+    Analysis {
+        label,
+        confidence: probabilities[label],
+        probabilities,
+        heat,
+        box_probabilities: scan.peaks.iter().map(|&peak| scan.posterior_at(peak)).collect(),
+        boxes: scan.detections,
+        cam: CamSummary { method: Method::HayCam, reduction: Some(scan.reduction), basis },
+        scan: Some(scan.size),
+        times: AnalysisTimes { explain: times.explain + scan.times.maps, boxes: scan.times.regions, ..times },
+        kept_for: None,
+    }
+}
+
+/// Probabilities at the position that is least probably background or, of a model that does not know it, surest of anything.
+fn most_like_a_face(scan: &Scan, background: Option<usize>) -> Array1<f32> {
+    let face = |position: usize| {
+        let probabilities = scan.posteriors.row(position);
+        match background {
+            Some(background) => 1.0 - probabilities[background],
+            None => probabilities.iter().copied().fold(0.0, f32::max),
+        }
+    };
+    let likeliest = (0..scan.posteriors.nrows()).max_by(|&one, &other| face(one).total_cmp(&face(other)));
+    scan.posteriors.row(likeliest.unwrap_or(0)).to_owned()
 }
 
 #[cfg(test)]
@@ -201,7 +271,10 @@ mod tests {
         let requests = [0, 1, 0].map(|source| FrameRequest { source, image: &frame, live: false, pts: Duration::ZERO });
         let analyses = |engine: Engine| {
             let mut scanned = Scanned::new(engine, settings);
-            scanned.analyse_batch(&requests).into_iter().map(Result::unwrap).collect::<Vec<Analysis>>()
+            let (mut submission, mut completion) = scanned.sides();
+            let taken = requests.map(|request| submission.engine().take(request.image));
+            let pending = submission.submit(&requests, &taken, Duration::ZERO);
+            completion.complete(pending).into_iter().map(Result::unwrap).collect::<Vec<Analysis>>()
         };
         let cpu = analyses(Engine::load(&model, Device::Cpu).unwrap());
         let gpu = analyses(Engine::load_as_on_gpu(&model).unwrap());
@@ -218,5 +291,37 @@ mod tests {
             assert!(difference < 0.03, "{difference}");
         }
         assert_eq!(gpu[2].cam.basis.unwrap().id, gpu[0].cam.basis.unwrap().id);
+    }
+
+    #[test]
+    fn what_will_be_asked_is_answered_with_the_pass_once_a_basis_is_there() {
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/resnet18-scenes.safetensors");
+        let scan = ScanSettings { short_side: 352, ..ScanSettings::default() };
+        let settings = ScanAnalysisSettings { scan, threshold: None, basis: BasisSettings::default() };
+        let frame = frame();
+        let mut scanned = Scanned::new(Engine::load_as_on_gpu(&model).unwrap(), settings);
+        let (mut submission, mut completion) = scanned.sides();
+        let mut submit = |source| {
+            let request = FrameRequest { source, image: &frame, live: false, pts: Duration::ZERO };
+            let taken = submission.engine().take(&frame);
+            submission.submit(&[request], &[taken], Duration::ZERO)
+        };
+        let mut are_answered = |pending: Pending| {
+            let are = pending.layers.iter().all(|layer| layer.as_ref().is_ok_and(|(layer, _)| layer.is_asked()));
+            let analysis = completion.complete(pending).remove(0).unwrap();
+            (are, analysis.boxes)
+        };
+        let (first, second_ahead) = (submit(0), submit(0));
+        let (is_asked, expected) = are_answered(first);
+        assert!(!is_asked && !expected.is_empty(), "nothing is known yet");
+        assert!(!are_answered(second_ahead).0);
+        for source in [0, 1, 0] {
+            let (is_asked, boxes) = are_answered(submit(source));
+            assert_eq!(is_asked, source == 0, "each source has its own questions");
+            assert_eq!(boxes.len(), expected.len());
+            for (found, expected) in boxes.iter().zip(&expected) {
+                assert!(found.rect.iou(expected.rect) > 0.99 && (found.score - expected.score).abs() < 1e-3);
+            }
+        }
     }
 }

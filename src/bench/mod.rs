@@ -12,6 +12,7 @@
 
 mod error;
 mod frames;
+mod kept;
 mod laps;
 pub mod machine;
 mod pipeline;

@@ -2,31 +2,27 @@
 
 use std::hint::black_box;
 
+use image::RgbImage;
+
 use super::BenchError;
+use super::kept::{Kept, KeptReading};
 use super::laps::Laps;
 use super::stage::Stage;
 use crate::analyse::ScanAnalysisSettings;
-use crate::explain::{ExplainError, Reduction};
+use crate::explain::ExplainError;
 use crate::frame::Frame;
 use crate::model::ModelError;
-use crate::model::device_layer::DeviceLayer;
-use crate::model::picture::Picture;
-use crate::pca::cache::KeptBasis;
-use crate::pca::{BasisCache, CacheSettings};
-use crate::scan::folded::FoldedHead;
-use crate::scan::maps::Reading;
-use crate::scan::{ScanView, Scanner};
+use crate::model::device_layer::{DeviceLayer, PendingLayer};
+use crate::model::forward::ForwardRequest;
+use crate::scan::{ScanView, Scanner, near};
 use crate::stopwatch::Stopwatch;
 
-/// What is kept from frame to frame.
+/// A scan's stages.
 #[derive(Debug)]
 pub(super) struct ScanStages {
     /// Score from which each class counts.
     thresholds: Vec<f32>,
-    /// Looks at whether the basis of the first frame still suits, as in a run, but never gives it up.
-    cache: BasisCache,
-    /// The head under that basis, and what it captures.
-    kept: Option<(FoldedHead, Reduction)>,
+    kept: Kept,
     /// How the last frame was resized.
     views: Option<Views>,
 }
@@ -37,7 +33,7 @@ pub(super) type Views = (ScanView, Option<ScanView>);
 impl ScanStages {
     pub(super) fn new(settings: &ScanAnalysisSettings, classes: &[String]) -> Self {
         let thresholds = settings.thresholds(classes);
-        Self { thresholds, cache: BasisCache::new(CacheSettings::default()), kept: None, views: None }
+        Self { thresholds, kept: Kept::new(), views: None }
     }
 
     /// How the last frame was resized, if there was one.
@@ -59,24 +55,33 @@ impl ScanStages {
     ) -> Result<(), BenchError> {
         let mut watch = Stopwatch::start();
         let (mut far, mut near, mut views) = (Vec::new(), Vec::new(), Vec::new());
-        for frame in frames {
-            let prepared = scanner.prepare(&frame.image)?;
+        let images: Vec<&RgbImage> = frames.iter().map(|frame| &*frame.image).collect();
+        for picture in &scanner.engine().take_all(&images) {
+            let prepared = scanner.prepare_taken(picture)?;
             let (picture, view) = prepared.far;
             far.push(picture);
             let (picture, near_view) = prepared.near.unzip();
             near.extend(picture);
             views.push((view, near_view));
         }
-        scanner.engine().wait()?;
+        let engine = scanner.engine();
+        let (far, near) = (engine.bring_to_size(far)?, engine.bring_to_size(near)?);
+        engine.wait()?;
         laps.add(Stage::Prepare, watch.lap(), frames.len());
-        let infer = |pictures: &[Picture]| {
+        let [far, near] =
+            [far, near].map(|pictures| pictures.into_iter().map(ForwardRequest::from).collect::<Vec<_>>());
+        watch.lap();
+        let begin = |pictures: &[ForwardRequest]| {
             let passes =
-                pictures.chunks(batch).map(|pictures| scanner.infer(pictures)).collect::<Result<Vec<_>, _>>()?;
-            Ok::<Vec<DeviceLayer>, ModelError>(passes.into_iter().flatten().collect())
+                pictures.chunks(batch).map(|pictures| scanner.begin(pictures)).collect::<Result<Vec<_>, _>>()?;
+            Ok::<Vec<PendingLayer>, ModelError>(passes.into_iter().flatten().collect())
         };
-        let (far, near) = (infer(&far)?, infer(&near)?);
-        scanner.engine().wait()?;
+        let (far, near) = (begin(&far)?, begin(&near)?);
+        engine.wait()?;
         laps.add(Stage::Forward, watch.lap(), frames.len());
+        let wait =
+            |layers: Vec<PendingLayer>| layers.into_iter().map(PendingLayer::wait).collect::<Result<Vec<_>, _>>();
+        let (far, near) = (wait(far)?, wait(near)?);
         let mut near = near.iter();
         for ((frame, layer), views) in frames.iter().zip(&far).zip(views) {
             let near = views.1.and_then(|_| near.next());
@@ -95,33 +100,22 @@ impl ScanStages {
         (view, near_view): Views,
         laps: &mut Laps,
     ) -> Result<(), BenchError> {
+        let (folding, finder) = (scanner.folding(), scanner.finder());
         let mut watch = Stopwatch::start();
         let host = layer.to_host()?;
-        let basis = scanner.fit(host.activations.view()).map_err(ExplainError::from)?;
-        let folded = scanner.fold(&basis);
+        let basis = folding.fit(host.activations.view()).map_err(ExplainError::from)?;
+        let folded = folding.fold(&basis);
         black_box(folded.read_activations(host.activations.view(), &basis.mean));
-        black_box(read_near(&folded, near)?);
+        black_box(near.map(|near| folded.read_layer(near)).transpose()?);
         let exact = watch.lap();
 
-        let reduction = Reduction::from(&basis);
-        let (folded, reduction) = match &self.kept {
-            Some(kept) => kept,
-            None => {
-                let look = self.cache.see(layer, frame.pts)?;
-                self.cache.keep(KeptBasis::new(basis, look.stamp), None);
-                self.kept.insert((folded, reduction))
-            }
-        };
+        let KeptReading { reading, near: near_reading, reduction, time: cached } =
+            self.kept.read(folding, basis, (layer, near), frame.pts)?;
         watch.lap();
-        self.cache.see(layer, frame.pts)?;
-        let reading = folded.read_layer(layer)?;
-        let near_reading = read_near(folded, near)?;
-        let cached = watch.lap();
-
-        let mut scan = scanner.find(reading, layer.grid(), view, *reduction);
+        let mut scan = finder.find(reading, layer.grid(), view, reduction);
         if let (Some(reading), Some(near), Some(near_view)) = (near_reading, near, near_view) {
-            let near = scanner.find(reading, near.grid(), near_view, *reduction);
-            scan = scanner.join(scan, near, view);
+            let near = finder.find(reading, near.grid(), near_view, reduction);
+            scan = near::join(scan, near, view);
         }
         scan.keep_from(&self.thresholds);
         let found = watch.lap();
@@ -131,8 +125,4 @@ impl ScanStages {
         laps.add(Stage::Boxes, found.saturating_sub(scan.times.maps), 1);
         Ok(())
     }
-}
-
-fn read_near(folded: &FoldedHead, near: Option<&DeviceLayer>) -> Result<Option<Reading>, BenchError> {
-    Ok(near.map(|near| folded.read_layer(near)).transpose()?)
 }

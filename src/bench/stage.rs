@@ -15,7 +15,7 @@ pub enum Stage {
     Forward,
     /// HayCAM over a scan, its basis fitted to the frame.
     ExplainExact,
-    /// HayCAM over a scan, with the basis of an earlier frame and a look at whether it still suits.
+    /// HayCAM with the basis of an earlier frame and a look at whether it still suits.
     ExplainCached,
     /// The map of a method.
     Explain(Method),

@@ -51,7 +51,7 @@ pub(super) struct Variant {
 
 /// The stages that differ by how frames are seen.
 enum Stages {
-    Whole(WholeStages),
+    Whole(Box<WholeStages>),
     Scan(Box<ScanStages>),
 }
 
@@ -71,7 +71,9 @@ impl Variant {
         let analyser = Analyser::new(engine, settings.view);
         let stages = match settings.view {
             View::Scan(view) => Stages::Scan(Box::new(ScanStages::new(&view, analyser.classes()))),
-            View::Whole(view) => Stages::Whole(WholeStages::new(&settings.methods, settings.method_settings, view)),
+            View::Whole(view) => {
+                Stages::Whole(Box::new(WholeStages::new(&settings.methods, settings.method_settings, view)))
+            }
         };
         let tracker = Tracker::new(TrackSettings::default(), analyser.classes());
         let run = PipelineRun::new(settings.source.clone(), settings.frames, batch);
@@ -96,7 +98,7 @@ impl Variant {
             Stages::Whole(_) => None,
         };
         let engine = match self.analyser.steps() {
-            Steps::Whole(engine) => engine,
+            Steps::Whole(engine, _) => engine,
             Steps::Scan(scanner) => scanner.engine(),
         };
         let size = |view: ScanView| (view.size.width, view.size.height);
@@ -137,7 +139,9 @@ impl Variant {
             laps.add(Stage::Decode, frames.iter().map(|frame| frame.decode_time).sum(), frames.len());
         }
         match (&mut self.stages, self.analyser.steps()) {
-            (Stages::Whole(stages), Steps::Whole(engine)) => stages.time(engine, &frames, self.batch, &mut laps)?,
+            (Stages::Whole(stages), Steps::Whole(engine, folding)) => {
+                stages.time((engine, folding), &frames, self.batch, &mut laps)?;
+            }
             (Stages::Scan(stages), Steps::Scan(scanner)) => stages.time(scanner, &frames, self.batch, &mut laps)?,
             _ => unreachable!("the stages were made for the analyser's view"),
         }
@@ -176,8 +180,7 @@ impl Variant {
                     .collect();
                 let update = self.tracker.update(frame.pts, frame.image.dimensions(), &sightings);
                 let mut watch = Stopwatch::start();
-                let mut picture = frame.image.clone();
-                self.annotator.annotate(&mut picture, &analysis, &update.tracks, &classes);
+                let picture = self.annotator.annotated(&frame.image, &analysis, &update.tracks, &classes);
                 laps.add(Stage::Draw, watch.lap(), 1);
                 drawn.push(Arc::new(picture));
             }

@@ -2,19 +2,26 @@
 
 use std::hint::black_box;
 
+use image::RgbImage;
 use ndarray::Array2;
 
 use super::BenchError;
+use super::kept::{Kept, KeptReading};
 use super::laps::Laps;
 use super::stage::Stage;
 use crate::analyse::{AnalysisSettings, Detection};
 use crate::boxes;
-use crate::explain::{Evidence, ExplainError, Explainer, GradientSource, Method, MethodSettings, Needs};
+use crate::explain::{
+    ClassActivationMap, Evidence, ExplainError, Explainer, GradientSource, Method, MethodSettings, Needs,
+};
 use crate::frame::Frame;
 use crate::labels::argmax;
 use crate::model::ModelError;
 use crate::model::engine::{Engine, Tap};
+use crate::model::forward::ForwardRequest;
 use crate::model::picture::Picture;
+use crate::model::resnet::Resolution;
+use crate::scan::folded::Folding;
 use crate::stopwatch::Stopwatch;
 
 /// The methods.
@@ -24,12 +31,13 @@ pub(super) struct WholeStages {
     /// Boxes are found in the map that `run` would show.
     settings: AnalysisSettings,
     shown: Box<dyn Explainer>,
+    kept: Kept,
 }
 
 impl WholeStages {
     pub(super) fn new(methods: &[Method], method_settings: MethodSettings, settings: AnalysisSettings) -> Self {
         let explainers = methods.iter().map(|&method| (method, method.explainer(method_settings))).collect();
-        Self { explainers, settings, shown: settings.method.explainer(settings.method_settings) }
+        Self { explainers, settings, shown: settings.method.explainer(settings.method_settings), kept: Kept::new() }
     }
 
     /// Times the stages on frames, one stage after another, as many frames in a forward pass as `batch` says; methods that need
@@ -39,24 +47,52 @@ impl WholeStages {
     ///
     /// When the network or a fit fails.
     pub(super) fn time(
-        &self,
-        engine: &Engine,
+        &mut self,
+        (engine, folding): (&Engine, Option<&Folding>),
         frames: &[Frame],
         batch: usize,
         laps: &mut Laps,
     ) -> Result<(), BenchError> {
         let side = engine.description().input_size;
         let mut watch = Stopwatch::start();
-        let prepared = frames.iter().map(|frame| engine.take(&frame.image).resized((side, side)));
-        let prepared = prepared.collect::<Result<Vec<Picture>, _>>()?;
+        let images: Vec<&RgbImage> = frames.iter().map(|frame| &*frame.image).collect();
+        let taken = engine.take_all(&images);
+        let prepared =
+            taken.iter().map(|picture| picture.resized((side, side))).collect::<Result<Vec<Picture>, _>>()?;
+        let prepared = engine.bring_to_size(prepared)?;
         engine.wait()?;
         laps.add(Stage::Prepare, watch.lap(), frames.len());
+        let requests: Vec<ForwardRequest> = prepared.iter().map(|picture| picture.another().into()).collect();
         let infer = |first_tap| {
             let passes = prepared.chunks(batch).map(|pictures| engine.infer(pictures, first_tap));
             Ok::<_, ModelError>(passes.collect::<Result<Vec<_>, _>>()?.concat())
         };
+        watch.lap();
+        let layers =
+            requests.chunks(batch).map(|requests| engine.begin_layer4(requests)).collect::<Result<Vec<_>, _>>()?;
+        engine.wait()?;
+        let layers_only = watch.lap();
         let mut inferences = infer(Tap::Layer4)?;
-        laps.add(Stage::Forward, watch.lap(), frames.len());
+        // Labels are those of the native resolution, so that another one needs a second `layer4`.
+        let time = if engine.resolution() == Resolution::Native { layers_only } else { watch.lap() };
+        laps.add(Stage::Forward, time, frames.len());
+        if let Some(folding) = folding {
+            for (frame, layer) in frames.iter().zip(layers.into_iter().flatten()) {
+                let layer = layer.wait()?;
+                let basis = folding.fit(layer.to_host()?.activations.view()).map_err(ExplainError::from)?;
+                let KeptReading { reading, reduction, time, .. } =
+                    self.kept.read(folding, basis, (&layer, None), frame.pts)?;
+                let mut watch = Stopwatch::start();
+                let label = argmax(&engine.classifier().classify(layer.mean())?.logits);
+                let values = reading.evidence.column(label).to_owned();
+                let map = ClassActivationMap {
+                    reduction: Some(reduction),
+                    ..ClassActivationMap::on_grid(values, layer.grid())
+                };
+                black_box(map.heat(side as usize, side as usize));
+                laps.add(Stage::ExplainCached, time + watch.lap(), 1);
+            }
+        }
         let needs_layer3 = |(_, explainer): &(Method, Box<dyn Explainer>)| explainer.needs().first_tap() == Tap::Layer3;
         if self.explainers.iter().any(needs_layer3) {
             inferences = infer(Tap::Layer3)?;
@@ -80,7 +116,7 @@ impl WholeStages {
             let mut watch = Stopwatch::start();
             let mut found = boxes::find(&heat, self.settings.threshold);
             found.retain(|found| self.settings.all_boxes || found.holds_peak);
-            let in_picture = |found| Detection::in_picture(found, &heat, &frame.image, class);
+            let in_picture = |found| Detection::in_picture(found, &heat, frame.image.dimensions(), class);
             black_box(found.into_iter().map(in_picture).collect::<Vec<_>>());
             laps.add(Stage::Boxes, watch.lap(), 1);
         }

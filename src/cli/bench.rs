@@ -16,8 +16,8 @@ use crate::sinks::video::Preset;
 pub const HELP: &str = "\
 Measure how long each stage takes, a frame
 
-Decoding, preparing, the forward pass, explaining (with --scan whole by each method; of a scan with HayCAM's basis fitted to each \
-frame, and kept), boxes, drawing, encoding, and all of it at once through the pipeline that run uses, with and without drawing \
+Decoding, preparing, the forward pass, explaining (HayCAM with a basis fitted to each frame, and kept; with --scan whole by each \
+method), boxes, drawing, encoding, and all of it at once through the pipeline that run uses, with and without drawing \
 and saving. Without VIDEO, frames are made up; they show nobody, so that little is drawn on them.
 
 Each round measures every stage once. Printed are the median over the rounds and the middle half of them. With --vs, a second \

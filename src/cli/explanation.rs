@@ -41,7 +41,7 @@ pub struct ExplanationArgs {
 /// A layer whose activations are reduced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LayerArg {
-    /// 14x14 positions of 256 filters, with a further pass through layer4 and back: about a forward pass more
+    /// 14x14 positions of 256 filters, with a further pass through layer4 and back, by libtorch: about three forward passes more
     Layer3,
     /// 7x7 positions of 512 filters, 14x14 if atrous
     Layer4,

@@ -54,6 +54,7 @@ pub fn run(args: &RunArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     let (device, precision) = (engine.device(), engine.precision());
     config.run.batch = config.batch.unwrap_or_else(|| device::suitable_batch(device));
     config.run.model = identity(&config.model)?;
+    let engine = if config.view.needs_gradients() { engine } else { engine.for_forward_passes() };
     let mut analyser = Analyser::new(engine, config.view);
     let annotator = Annotator::new()?;
     sinks.extend(open_files(&config, &stats)?);

@@ -12,6 +12,7 @@ use crate::explain::{Method, MethodSettings};
 use crate::model::device::DeviceChoice;
 use crate::model::precision::PrecisionChoice;
 use crate::model::resnet::Resolution;
+use crate::pca::CacheSettings;
 
 /// Made-up frames are as large as those of common cameras.
 const FRAME_SIZE: FrameSize = FrameSize { width: 1280, height: 720 };
@@ -111,7 +112,8 @@ impl VariantSettings {
                     // What run takes.
                     let method = Method::HayCamRefined;
                     let threshold = default_threshold(method, &method_settings, resolution);
-                    let settings = AnalysisSettings { method, method_settings, threshold, all_boxes: false };
+                    let basis = Some(CacheSettings::default()).filter(|_| resolution == Resolution::Native);
+                    let settings = AnalysisSettings { method, method_settings, threshold, all_boxes: false, basis };
                     (View::Whole(settings), options.methods.clone().unwrap_or_default().0)
                 }
             };

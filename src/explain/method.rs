@@ -13,7 +13,7 @@ use super::layer_cam::LayerCam;
 use super::occlusion::Occlusion;
 use super::score_cam::ScoreCam;
 use super::x_grad_cam::XGradCam;
-use super::{Explainer, HayCamRefined};
+use super::{Explainer, HayCamRefined, ReadAt};
 use crate::model::engine::Tap;
 use crate::pca::Components;
 
@@ -85,6 +85,15 @@ impl Method {
 
     /// Other readings of the HayCAM paper's algorithm.
     pub const READINGS: [Self; 2] = [Self::HayCamFilters, Self::HayCamLoadings];
+
+    /// Whether its map is one product with `layer4`'s activations under a basis, which may be that of an earlier frame.
+    pub fn keeps_basis(self, settings: &MethodSettings) -> bool {
+        match self {
+            Self::HayCam => true,
+            Self::HayCamRefined => settings.refined().read_at == ReadAt::Layer4,
+            _ => false,
+        }
+    }
 
     /// The name to choose it by.
     pub fn name(self) -> &'static str {

@@ -156,7 +156,7 @@ impl ClassActivationMap {
     /// # Panics
     ///
     /// When there are not as many values as positions.
-    fn on_grid(values: Array1<f32>, grid: (usize, usize)) -> Self {
+    pub fn on_grid(values: Array1<f32>, grid: (usize, usize)) -> Self {
         let values = values.into_shape_with_order(grid).expect("one value for each position of the grid");
         Self { values, reduction: None }
     }

@@ -19,6 +19,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ndarray::Array1;
@@ -73,7 +74,7 @@ pub enum FitNeed {
 #[derive(Debug)]
 pub struct BasisCache {
     settings: CacheSettings,
-    kept: Option<KeptBasis>,
+    kept: Option<Arc<KeptBasis>>,
     /// Captured variance of the frame that was sampled last, and which one that was.
     sample: (f64, u64),
     frames_seen: u64,
@@ -154,7 +155,8 @@ impl BasisCache {
 
     /// The refit that was begun has ended. Gives false, and keeps what it has, if none of this frame is awaited any more:
     /// another fit has overtaken it.
-    pub fn end(&mut self, kept: KeptBasis) -> bool {
+    pub fn end(&mut self, kept: impl Into<Arc<KeptBasis>>) -> bool {
+        let kept = kept.into();
         match self.begun {
             Some((stamp, reason)) if stamp == kept.fitted() => {
                 let due = self.due;
@@ -167,7 +169,8 @@ impl BasisCache {
     }
 
     /// Keeps a basis that was fitted on the spot; the reason is missing at the first.
-    pub fn keep(&mut self, kept: KeptBasis, reason: Option<RefitReason>) {
+    pub fn keep(&mut self, kept: impl Into<Arc<KeptBasis>>, reason: Option<RefitReason>) {
+        let kept = kept.into();
         self.sample = (kept.basis().captured_variance(), kept.fitted().frame);
         self.kept = Some(kept);
         self.due = None;
@@ -178,7 +181,7 @@ impl BasisCache {
     }
 
     /// What is kept.
-    pub fn kept(&self) -> Option<&KeptBasis> {
+    pub fn kept(&self) -> Option<&Arc<KeptBasis>> {
         self.kept.as_ref()
     }
 

@@ -1,15 +1,19 @@
-//! The inference stage: takes what the sources deliver, each in its turn, and analyses in batches what passes the gate.
+//! The inference stage: takes what the sources deliver, each in its turn, and hands to the network in batches what passes the gate.
+//!
+//! While the network looks at a batch, the next one is on its way to it, and [`super::explanation`] is busy with the one before.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 
 use super::Problem;
 use super::feed::{Feeds, Message, NoMessage};
-use super::stages::{Analysed, Captured};
-use crate::analyse::{Analyser, FrameRequest};
+use super::stages::Captured;
+use crate::analyse::{FrameRequest, Pending, Submission};
 use crate::capture::Policy;
-use crate::gate::{Gate, GateSettings, Verdict};
+use crate::gate::{Gate, Verdict};
+use crate::model::upload::Uploads;
 use crate::shutdown::Shutdown;
 
 /// How long a batch that is not full waits for further frames.
@@ -18,9 +22,20 @@ const GATHERING: Duration = Duration::from_millis(3);
 /// Up to `most` messages: waits for the first, takes of the others what is there or comes within a moment. Empty once all
 /// feeds have ended.
 fn gather<T: Message>(feeds: &mut Feeds<T>, most: usize) -> Vec<T> {
-    let mut gathered: Vec<T> = feeds.next(None).into_iter().collect();
+    let gathered: Vec<T> = feeds.next(None).into_iter().collect();
     // With a single feed there is nobody to wait for.
     let patience = if feeds.len() > 1 { GATHERING } else { Duration::ZERO };
+    fill_up(gathered, feeds, most, patience)
+}
+
+/// Up to `most` messages that are there already.
+fn gather_ready<T: Message>(feeds: &mut Feeds<T>, most: usize) -> Vec<T> {
+    let gathered = feeds.next(Some(Instant::now())).into_iter().collect();
+    fill_up(gathered, feeds, most, Duration::ZERO)
+}
+
+/// Adds what is there or comes within a moment.
+fn fill_up<T: Message>(mut gathered: Vec<T>, feeds: &mut Feeds<T>, most: usize, patience: Duration) -> Vec<T> {
     let until = Instant::now() + patience;
     while !gathered.is_empty() && gathered.len() < most {
         match feeds.next(Some(until)) {
@@ -36,71 +51,120 @@ fn gather<T: Message>(feeds: &mut Feeds<T>, most: usize) -> Vec<T> {
 pub(super) struct InferenceSettings<'a> {
     /// Most frames in one forward pass.
     pub(super) batch: usize,
-    /// Which sources are analysed only when they change.
-    pub(super) gate: GateSettings,
+    /// Whether recorded frames may wait, already gathered, for the network that is busy with others: a GPU gets them meanwhile.
+    pub(super) works_ahead: bool,
+    pub(super) gate: &'a Mutex<Gate>,
     pub(super) shutdown: &'a Shutdown,
 }
 
-/// Analyses what the feeds deliver until all have ended.
+/// Messages, what the gate says of those that are frames, and the frames that have changed.
+pub(super) struct Batch {
+    pub(super) messages: Vec<(Captured, Option<Verdict>)>,
+    pub(super) pending: Pending,
+}
+
+/// Messages that are about to be handed over.
+struct Gathered {
+    messages: Vec<(Captured, Option<Verdict>)>,
+    /// Of the frames that have changed.
+    uploads: Uploads,
+    /// Whether no other batch may be gathered before it is explained: a live frame would grow old, and the gate compares frames with
+    /// what was found in those before.
+    is_urgent: bool,
+}
+
+/// The way to the explanation stage.
+struct Explanation<'a> {
+    batches: &'a Sender<Batch>,
+    explained: &'a Receiver<()>,
+    under_way: usize,
+}
+
+/// Batches that may be under way at most: one that is explained, one that waits for it, and one that waits for its place.
+pub(super) const MOST_UNDER_WAY: usize = 3;
+
+/// The next stage has ended.
+struct Ended;
+
+impl Explanation<'_> {
+    fn send(&mut self, batch: Batch) -> Result<(), Ended> {
+        self.batches.send(batch).map_err(|_| Ended)?;
+        self.under_way += 1;
+        self.under_way -= self.explained.try_iter().count();
+        Ok(())
+    }
+
+    /// Waits until all batches are explained.
+    fn wait(&mut self) -> Result<(), Ended> {
+        while self.under_way > 0 {
+            self.explained.recv().map_err(|_| Ended)?;
+            self.under_way -= 1;
+        }
+        Ok(())
+    }
+}
+
+/// Hands what the feeds deliver to the network until all have ended; what comes back by `explained` says that a batch is.
 pub(super) fn infer(
     mut feeds: Feeds<Captured>,
-    analyser: &mut Analyser,
+    mut submission: Submission,
     settings: InferenceSettings,
-    output: &Sender<Analysed>,
+    batches: &Sender<Batch>,
+    explained: &Receiver<()>,
 ) -> Option<Problem> {
-    let mut gate = Gate::new(settings.gate);
+    let mut explanation = Explanation { batches, explained, under_way: 0 };
+    let mut ahead: Option<Gathered> = None;
     loop {
-        let gathered = gather(&mut feeds, settings.batch);
+        let messages = match ahead {
+            Some(_) => gather_ready(&mut feeds, settings.batch),
+            None => gather(&mut feeds, settings.batch),
+        };
         // What was captured but not looked at may take longer than there is time for after a signal.
-        if gathered.is_empty() || settings.shutdown.was_signalled() {
+        if settings.shutdown.was_signalled() || messages.is_empty() && ahead.is_none() {
             return None;
         }
-        let looked: Vec<Option<(FrameRequest, Verdict)>> =
-            gathered.iter().map(|captured| request(captured).map(|request| (request, gate.look(&request)))).collect();
-        let changed = looked.iter().flatten().filter(|(_, verdict)| matches!(verdict, Verdict::Changed(_)));
-        let requests: Vec<FrameRequest> = changed.map(|(request, _)| *request).collect();
-        let verdicts: Vec<Option<Verdict>> =
-            looked.into_iter().map(|looked| looked.map(|(_, verdict)| verdict)).collect();
-        let mut analyses = analyser.analyse_batch(&requests).into_iter();
-        for (captured, verdict) in gathered.into_iter().zip(verdicts) {
-            let message = match captured {
-                Captured::Closed { source, error } => {
-                    analyser.forget(source);
-                    gate.forget(source);
-                    Analysed::Closed { source, error }
-                }
-                Captured::State { source, state } => {
-                    if !state.delivers() {
-                        gate.forget(source);
-                    }
-                    Analysed::State { source, state }
-                }
-                Captured::Frame { source, info, policy, frame } => {
-                    let analysis = match verdict.expect("a verdict on each frame") {
-                        Verdict::Same(analysis) => analysis,
-                        Verdict::Changed(appearance) => {
-                            match analyses.next().expect("an answer for each frame, in their order") {
-                                Ok(analysis) => {
-                                    gate.keep(source, frame.pts, appearance, &analysis);
-                                    Box::new(analysis)
-                                }
-                                Err(error) => {
-                                    // A network that fails on one frame fails on the next.
-                                    settings.shutdown.request();
-                                    let (origin, frame) = (info.name.clone(), frame.index);
-                                    return Some(Problem::Analyse { origin, frame, error });
-                                }
-                            }
-                        }
-                    };
-                    Analysed::Frame { source, info, policy, frame, analysis }
-                }
-            };
-            if output.send(message).is_err() {
-                return None;
+        let next = (!messages.is_empty()).then(|| look(messages, &submission, settings.gate));
+        let mut hand_over = |gathered: Gathered| {
+            let is_urgent = gathered.is_urgent;
+            explanation.send(submit(gathered, &mut submission))?;
+            if is_urgent { explanation.wait() } else { Ok(()) }
+        };
+        // In their order.
+        let handed = ahead.take().map_or(Ok(()), &mut hand_over).and_then(|()| match next {
+            Some(next) if settings.works_ahead && !next.is_urgent => {
+                ahead = Some(next);
+                Ok(())
             }
+            Some(next) => hand_over(next),
+            None => Ok(()),
+        });
+        if let Err(Ended) = handed {
+            return None;
         }
     }
+}
+
+/// Asks the gate, and begins to copy what has changed to the network.
+fn look(messages: Vec<Captured>, submission: &Submission, gate: &Mutex<Gate>) -> Gathered {
+    let gate = gate.lock().unwrap_or_else(PoisonError::into_inner);
+    let verdict = |captured: &Captured| request(captured).map(|request| gate.look(&request));
+    let verdicts: Vec<_> = messages.iter().map(verdict).collect();
+    let is_urgent = messages.iter().filter_map(request).any(|request| request.live || gate.compares(&request));
+    let messages: Vec<_> = messages.into_iter().zip(verdicts).collect();
+    let image = |(captured, verdict): &(Captured, Option<Verdict>)| match (captured, verdict) {
+        (Captured::Frame { frame, .. }, Some(Verdict::Changed(_))) => Some(Arc::clone(&frame.image)),
+        _ => None,
+    };
+    let uploads = submission.take_ahead(messages.iter().filter_map(image).collect());
+    Gathered { messages, uploads, is_urgent }
+}
+
+/// Hands what has changed to the network.
+fn submit(Gathered { messages, uploads, .. }: Gathered, submission: &mut Submission) -> Batch {
+    let changed = messages.iter().filter(|(_, verdict)| matches!(verdict, Some(Verdict::Changed(_))));
+    let requests: Vec<FrameRequest> = changed.filter_map(|(captured, _)| request(captured)).collect();
+    let pending = submission.submit(&requests, Some(uploads));
+    Batch { messages, pending }
 }
 
 fn request(captured: &Captured) -> Option<FrameRequest<'_>> {
@@ -111,8 +175,21 @@ fn request(captured: &Captured) -> Option<FrameRequest<'_>> {
 
 #[cfg(test)]
 mod tests {
+    use crossbeam_channel::bounded;
+    use image::RgbImage;
+
     use super::*;
+    use crate::analyse::{Analyser, AnalysisSettings};
+    use crate::boxes::Threshold;
+    use crate::explain::{Method, MethodSettings};
+    use crate::frame::Frame;
+    use crate::gate::GateSettings;
+    use crate::model::engine::Engine;
+    use crate::pca::CacheSettings;
+    use crate::pipeline::explanation::explain;
     use crate::pipeline::feed::{Feed, FeedSender, feed};
+    use crate::pipeline::stages::Analysed;
+    use crate::sinks::testing::finding;
 
     /// Which source, which message.
     #[derive(Debug, PartialEq)]
@@ -153,5 +230,72 @@ mod tests {
         drop(senders);
         assert_eq!(gather(&mut feeds, 8), [Number(0, 0)]);
         assert!(gather(&mut feeds, 8).is_empty());
+    }
+
+    /// What comes of frames of two sources, the second of which is live if `is_live`, and of their ends.
+    fn through_both_stages(works_ahead: bool, is_live: bool, gate: GateSettings) -> Vec<String> {
+        let model = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/resnet18-mask.safetensors");
+        let settings = AnalysisSettings {
+            method: Method::HayCam,
+            method_settings: MethodSettings::default(),
+            threshold: Threshold::Share(0.3),
+            all_boxes: false,
+            basis: Some(CacheSettings::default()),
+        };
+        let mut analyser = Analyser::new(Engine::load(&model, tch::Device::Cpu).unwrap(), settings);
+        let shutdown = Shutdown::default();
+        let (sender, feed) = feed(16, None, &shutdown);
+        for index in 0..6u64 {
+            let source = (index % 2) as usize;
+            let policy = if is_live && source == 1 { Policy::Live } else { Policy::Recorded };
+            let finding = finding(index, (64, 48), Duration::from_millis(40 * index));
+            let image =
+                RgbImage::from_fn(64, 48, |x, y| image::Rgb([(3 * x) as u8, (30 * index) as u8, (2 * y) as u8]));
+            let frame = Box::new(Frame { image: Arc::new(image), ..finding.frame.clone() });
+            let info = Arc::clone(&finding.info);
+            assert!(sender.send_waiting(Captured::Frame { source, info, policy, frame }).is_ok());
+        }
+        for source in 0..2 {
+            assert!(sender.send_waiting(Captured::Closed { source, error: None }).is_ok());
+        }
+        drop(sender);
+
+        let gate = &Mutex::new(Gate::new(gate));
+        let shutdown = &shutdown;
+        let (submission, completion) = analyser.sides();
+        let (to_explanation, batches) = bounded(1);
+        let (to_inference, explained) = bounded(MOST_UNDER_WAY);
+        let (output, analysed) = bounded(1);
+        let settings = InferenceSettings { batch: 2, works_ahead, gate, shutdown };
+        std::thread::scope(|scope| {
+            scope.spawn(move || infer(Feeds::new(vec![feed]), submission, settings, &to_explanation, &explained));
+            scope.spawn(move || explain(&batches, completion, gate, shutdown, &output, &to_inference));
+            let tell = |analysed| match analysed {
+                Analysed::Frame { source, frame, analysis, .. } => {
+                    // A live source is refitted beside its frames, in its own time.
+                    let age = analysis.cam.basis.filter(|_| source == 0).map(|basis| basis.age_frames);
+                    format!("{source}: frame {}, label {}, basis {age:?}", frame.index, analysis.label)
+                }
+                Analysed::Closed { source, .. } => format!("{source}: closed"),
+                Analysed::State { source, .. } => format!("{source}: state"),
+            };
+            analysed.iter().map(tell).collect()
+        })
+    }
+
+    #[test]
+    fn working_ahead_changes_no_answer_and_no_order() {
+        let off = GateSettings { live: false, recorded: false };
+        let expected = through_both_stages(false, false, off);
+        assert_eq!(expected.len(), 8, "{expected:?}");
+        assert!(expected[4].starts_with("0: frame 4, label ") && expected[4].contains("basis Some("), "{expected:?}");
+        assert_eq!(expected[6..], ["0: closed", "1: closed"]);
+        for works_ahead in [true, false] {
+            for is_live in [true, false] {
+                for gate in [off, GateSettings { live: true, recorded: false }] {
+                    assert_eq!(through_both_stages(works_ahead, is_live, gate), expected, "{works_ahead} {is_live}");
+                }
+            }
+        }
     }
 }

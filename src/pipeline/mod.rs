@@ -1,15 +1,16 @@
 //! The only place that joins stages: threads, channels, the order in which they end, what came of it.
 //!
 //! ```text
-//! capture (a thread a live source, one for all recorded) ─► inference ─► findings ─► sinks (a thread each)
+//! capture (a thread a live source, one for all recorded) ─► inference ─► explanation ─► findings ─► sinks (a thread each)
 //! ```
 //!
 //! Data flows one way. [`feed`] holds the two policies of the channels between capture and inference, [`delivery`] those
-//! between the findings and each sink; [`stages`], [`inference`] and [`findings`] are what the threads do, [`threads`] how
-//! they end, [`summary`] is the account. A stage that ends drops its ends of the channels, which ends its neighbours after
+//! between the findings and each sink; [`stages`], [`inference`], [`explanation`] and [`findings`] are what the threads do,
+//! [`threads`] how they end, [`summary`] is the account. A stage that ends drops its ends of the channels, which ends its neighbours after
 //! they have used up what is under way.
 
 mod delivery;
+mod explanation;
 pub mod feed;
 mod findings;
 mod inference;
@@ -20,7 +21,7 @@ mod threads;
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{bounded, unbounded};
@@ -30,7 +31,7 @@ use crate::capture::{CaptureError, LiveSettings, Policy, SourceInfo, SourceSpec,
 use crate::draw::Annotator;
 use crate::exit_code::ExitCode;
 use crate::explain::ExplainError;
-use crate::gate::GateSettings;
+use crate::gate::{Gate, GateSettings};
 use crate::shutdown::Shutdown;
 use crate::sinks::{Origin, Sink, SinkError};
 use crate::stats::RunStats;
@@ -43,7 +44,7 @@ use summary::{StageTimes, Summary};
 use threads::Threads;
 
 /// Frames that may wait between two stages, if forward passes do not take more at once.
-const QUEUE: usize = 4;
+const QUEUE: usize = 2;
 
 /// A source under a name that no other source of the run has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +101,7 @@ pub enum Problem {
         /// What happened.
         error: CaptureError,
     },
-    /// The inference stage.
+    /// The network or the explanation of what it says.
     #[error("inference on {origin}, frame {frame}: {error}")]
     Analyse {
         /// Name of the source.
@@ -172,6 +173,7 @@ pub fn run(
     let (endless, ending): (Vec<_>, Vec<_>) =
         settings.sources.iter().enumerate().partition(|(_, source)| source.spec.policy() == Policy::Live);
     let shutdown = &shutdown.child();
+    let gate = &Mutex::new(Gate::new(settings.gate));
     let capture =
         stages::CaptureSettings { policy: settings.policy, limit: settings.limit, live: &settings.live, shutdown };
 
@@ -216,10 +218,25 @@ pub fn run(
                 threads.spawn_detached(name, move || Ending::Sink(driver.run()));
             }
         }
-        let (to_findings, from_inference) = bounded(queue);
-        let inference = InferenceSettings { batch: settings.batch, gate: settings.gate, shutdown };
+        let (submission, completion) = analyser.sides();
+        // One batch may wait for the one that is explained.
+        let (to_explanation, from_inference) = bounded(1);
+        let (to_inference, explained) = bounded(inference::MOST_UNDER_WAY);
+        let works_ahead = submission.works_by_itself();
+        let inference = InferenceSettings { batch: settings.batch, works_ahead, gate, shutdown };
         threads.spawn("inference".to_owned(), move || {
-            Ending::Stage(inference::infer(Feeds::new(feeds), analyser, inference, &to_findings))
+            Ending::Stage(inference::infer(Feeds::new(feeds), submission, inference, &to_explanation, &explained))
+        });
+        let (to_findings, from_explanation) = bounded(queue);
+        threads.spawn("explanation".to_owned(), move || {
+            Ending::Stage(explanation::explain(
+                &from_inference,
+                completion,
+                gate,
+                shutdown,
+                &to_findings,
+                &to_inference,
+            ))
         });
         let findings = Findings {
             origin: Arc::new(Origin { classes, model: settings.model.clone() }),
@@ -234,7 +251,7 @@ pub fn run(
             lost: BTreeSet::new(),
             times: StageTimes::default(),
         };
-        threads.spawn("findings".to_owned(), move || Ending::Findings(findings.run(&from_inference)));
+        threads.spawn("findings".to_owned(), move || Ending::Findings(findings.run(&from_explanation)));
 
         let mut summary = threads.serve(from_stages, on_main_thread, observer);
         summary.stats = stats.snapshot();

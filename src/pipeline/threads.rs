@@ -1,6 +1,6 @@
 //! The threads of a run: how they start, tell what happens, and end.
 //!
-//! Capture, inference and findings wait for nothing that has no end of its own, and are joined. A sink may hang in a disk or
+//! Capture, inference, explanation and findings wait for nothing that has no end of its own, and are joined. A sink may hang in a disk or
 //! a network that never answers; such a thread is left behind when the time after a signal is over, and ends with the
 //! process.
 

@@ -11,10 +11,65 @@
 use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate, s};
 
 use super::maps::{Head, Reading, softmax};
+use super::settings::ScanSettings;
 use crate::model::ModelError;
 use crate::model::device_layer::DeviceLayer;
 use crate::model::device_matrix::DeviceMatrix;
-use crate::pca::Basis;
+use crate::pca::{Basis, Components, PcaError, fit_truncated};
+
+/// How bases are fitted, and the last layer folded with them.
+#[derive(Debug, Clone)]
+pub struct Folding {
+    /// (classes, filters), of the logits.
+    weights: Array2<f32>,
+    /// (classes), of the logits.
+    biases: Array1<f32>,
+    /// (filters, classes): what maps are made with.
+    speaking: Array2<f64>,
+    /// Whether maps leave out the mean of each filter.
+    centred: bool,
+    components: Components,
+}
+
+impl Folding {
+    /// As scans do it.
+    pub fn of_scan(head: Head, settings: &ScanSettings) -> Self {
+        Self::new(head, head.speaking(), settings.centred, settings.components)
+    }
+
+    /// Maps of what `speaking` (filters, classes) makes of activations.
+    pub fn new(head: Head, speaking: Array2<f64>, centred: bool, components: Components) -> Self {
+        Self { weights: head.weights.clone(), biases: head.biases.clone(), speaking, centred, components }
+    }
+
+    /// How many principal components are kept.
+    pub fn components(&self) -> Components {
+        self.components
+    }
+
+    /// The basis of activations (positions, filters).
+    ///
+    /// # Errors
+    ///
+    /// When one is not finite, which a damaged model causes.
+    pub fn fit(&self, activations: ArrayView2<f32>) -> Result<Basis, PcaError> {
+        fit_truncated(activations, self.components)
+    }
+
+    /// The network's last layer under a basis, which reads activations.
+    ///
+    /// # Panics
+    ///
+    /// When the basis has other filters than the head.
+    pub fn fold(&self, basis: &Basis) -> FoldedHead {
+        let folded = basis.directions.dot(&basis.directions.t().dot(&self.speaking));
+        let mean_weights = if self.centred { -&folded } else { &self.speaking - &folded };
+        let folded = folded.mapv(|weight| weight as f32);
+        let weights = concatenate(Axis(1), &[self.weights.t(), folded.view()]);
+        let weights = DeviceMatrix::new(weights.expect("the basis has the head's filters"));
+        FoldedHead { weights, biases: self.biases.clone(), mean_weights }
+    }
+}
 
 /// The last layer of the network, and what is left of it under a basis.
 #[derive(Debug, Clone)]
@@ -28,21 +83,6 @@ pub struct FoldedHead {
 }
 
 impl FoldedHead {
-    /// Folds a head with a basis. If `centred`, maps leave out the mean of each filter.
-    ///
-    /// # Panics
-    ///
-    /// When the basis has other filters than the head.
-    pub fn new(head: Head, basis: &Basis, centred: bool) -> Self {
-        let speaking = head.speaking();
-        let folded = basis.directions.dot(&basis.directions.t().dot(&speaking));
-        let mean_weights = if centred { -&folded } else { speaking - &folded };
-        let folded = folded.mapv(|weight| weight as f32);
-        let weights = concatenate(Axis(1), &[head.weights.t(), folded.view()]);
-        let weights = DeviceMatrix::new(weights.expect("the basis has the head's filters"));
-        Self { weights, biases: head.biases.clone(), mean_weights }
-    }
-
     /// What activations are multiplied with: (filters, 2 classes).
     pub fn weights(&self) -> &DeviceMatrix {
         &self.weights
@@ -119,6 +159,10 @@ mod tests {
         }
     }
 
+    fn fold(head: Head, basis: &Basis, centred: bool) -> FoldedHead {
+        Folding::of_scan(head, &ScanSettings { centred, ..ScanSettings::default() }).fold(basis)
+    }
+
     /// HayCAM as it is written, in double precision: X V V' d + 1 mu' d, with the eigenvectors of X' X; (positions, classes).
     fn reference(a: &Array2<f32>, layer: &Layer, background: Option<usize>, kept: usize, centred: bool) -> Array2<f64> {
         let a = a.mapv(f64::from);
@@ -153,7 +197,7 @@ mod tests {
             for (background, centred) in [(Some(2), false), (Some(2), true), (None, false), (Some(0), false)] {
                 let (activations, layer) = (activations(positions, seed), Layer::new(seed + 5));
                 let basis = fit(activations.view(), Components::Count(kept)).unwrap();
-                let folded = FoldedHead::new(layer.head(background), &basis, centred);
+                let folded = fold(layer.head(background), &basis, centred);
                 let reading = folded.read_activations(activations.view(), &basis.mean);
                 let expected = reference(&activations, &layer, background, kept, centred);
                 let difference = difference(&reading.evidence, &expected);
@@ -172,7 +216,7 @@ mod tests {
         let kept = fit_truncated(fitted.view(), Components::Count(4)).unwrap();
         let mean = read.mapv(f64::from).mean_axis(Axis(0)).unwrap();
         for centred in [false, true] {
-            let reading = FoldedHead::new(layer.head(Some(2)), &kept, centred).read_activations(read.view(), &mean);
+            let reading = fold(layer.head(Some(2)), &kept, centred).read_activations(read.view(), &mean);
             let exact = reference(&read, &layer, Some(2), 4, centred);
             assert!(difference(&reading.evidence, &exact) > 1e-3, "the bases differ");
             for class in 0..2 {
@@ -190,9 +234,7 @@ mod tests {
         let mut turned = basis.clone();
         turned.directions.invert_axis(Axis(1));
         turned.directions.column_mut(2).mapv_inplace(|value| -value);
-        let read = |basis| {
-            FoldedHead::new(layer.head(Some(2)), basis, false).read_activations(activations.view(), &basis.mean)
-        };
+        let read = |basis| fold(layer.head(Some(2)), basis, false).read_activations(activations.view(), &basis.mean);
         let expected = read(&basis).evidence.mapv(f64::from);
         assert!(difference(&read(&turned).evidence, &expected) < 1e-6);
     }

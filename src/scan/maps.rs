@@ -99,7 +99,7 @@ mod tests {
     use super::*;
     use crate::explain::normalise::enlarge;
     use crate::pca::{self, Components};
-    use crate::scan::folded::FoldedHead;
+    use crate::scan::folded::Folding;
     use crate::scan::regions;
 
     const GRID: (usize, usize) = (5, 8);
@@ -133,7 +133,7 @@ mod tests {
 
         fn maps(&self, settings: &ScanSettings) -> Vec<Array2<f32>> {
             let basis = pca::fit(self.activations.view(), settings.components).unwrap();
-            let folded = FoldedHead::new(self.head(), &basis, settings.centred);
+            let folded = Folding::of_scan(self.head(), settings).fold(&basis);
             folded.read_activations(self.activations.view(), &basis.mean).maps(Some(2), GRID, settings)
         }
     }

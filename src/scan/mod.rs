@@ -12,6 +12,7 @@
 //! [`near`] is looked for in a second, smaller view.
 
 pub mod extent;
+pub mod finder;
 pub mod folded;
 pub mod maps;
 pub mod near;
@@ -23,38 +24,34 @@ pub mod size;
 use std::time::Duration;
 
 use image::RgbImage;
-use ndarray::{Array1, Array2, ArrayView2};
+use ndarray::{Array1, Array2};
 
 use crate::boxes::Detection;
-use crate::explain::normalise::enlarge;
 use crate::explain::{ExplainError, Reduction};
 use crate::labels::BACKGROUND;
 use crate::model::ModelError;
-use crate::model::device_layer::DeviceLayer;
+use crate::model::device_layer::{DeviceLayer, PendingLayer};
 use crate::model::engine::Engine;
+use crate::model::forward::ForwardRequest;
 use crate::model::picture::Picture;
 use crate::pca::cache::{Activations, KeptBasis};
-use crate::pca::{self, Basis, Components, PcaError};
 use crate::stopwatch::Stopwatch;
 
 pub use settings::{ScanMap, ScanSettings};
 
-use folded::FoldedHead;
+pub use finder::Finder;
 pub use near::{Distance, NearView, Peak};
 
-use maps::{Head, Reading};
-use regions::Region;
+use folded::Folding;
+use maps::Head;
 use size::scan_size;
-
-/// Side of the cells in which regions are found, in pixels of the resized frame: an eighth of the network's stride.
-const CELL_PX: u32 = 4;
 
 /// A model and the way it scans.
 #[derive(Debug)]
 pub struct Scanner {
     engine: Engine,
-    settings: ScanSettings,
-    background: Option<usize>,
+    folding: Folding,
+    finder: Finder,
 }
 
 /// What a scan found.
@@ -136,7 +133,9 @@ impl Scanner {
     /// Scans with a loaded model, at the engine's resolution.
     pub fn new(engine: Engine, settings: ScanSettings) -> Self {
         let background = engine.description().classes.iter().position(|class| class == BACKGROUND);
-        Self { engine, settings, background }
+        let head = Head { weights: engine.class_weights(), biases: engine.class_biases(), background };
+        let folding = Folding::of_scan(head, &settings);
+        Self { engine, folding, finder: Finder { settings, background } }
     }
 
     /// The model.
@@ -149,14 +148,14 @@ impl Scanner {
         &self.engine.description().classes
     }
 
-    /// Index of the class that says that nobody is there, if the model has it.
-    pub fn background(&self) -> Option<usize> {
-        self.background
+    /// How bases are fitted and folded.
+    pub fn folding(&self) -> &Folding {
+        &self.folding
     }
 
-    /// How many principal components are kept.
-    pub fn components(&self) -> Components {
-        self.settings.components
+    /// What finds faces in readings.
+    pub fn finder(&self) -> &Finder {
+        &self.finder
     }
 
     /// Scans a picture, with a basis of its own.
@@ -168,23 +167,23 @@ impl Scanner {
         let mut watch = Stopwatch::start();
         let Prepared { far: (far, view), near } = self.prepare(picture)?;
         let prepare = watch.lap();
-        let mut answers = self.infer(std::slice::from_ref(&far))?;
+        let mut answers = self.infer(&[far.into()])?;
         let layer4 = answers.pop().expect("one answer for one picture").to_host()?;
         let infer = watch.lap();
         let activations = layer4.activations.view();
-        let basis = self.fit(activations)?;
+        let basis = self.folding.fit(activations)?;
         let reduce = watch.lap();
-        let folded = self.fold(&basis);
+        let folded = self.folding.fold(&basis);
         let reading = folded.read_activations(activations, &basis.mean);
-        let scan = self.find(reading, layer4.grid, view, Reduction::from(&basis));
+        let scan = self.finder.find(reading, layer4.grid, view, Reduction::from(&basis));
         let scan = Scan { times: ScanTimes { prepare, infer, reduce, ..scan.times }, ..scan };
         let Some((near, near_view)) = near else { return Ok(scan) };
         watch.lap();
-        let mut answers = self.infer(std::slice::from_ref(&near))?;
+        let mut answers = self.infer(&[near.into()])?;
         let layer4 = answers.pop().expect("one answer for one picture");
         let infer = watch.lap();
         let reading = folded.read_layer(&layer4)?;
-        let near = self.find(reading, layer4.grid(), near_view, scan.reduction);
+        let near = self.finder.find(reading, layer4.grid(), near_view, scan.reduction);
         let near = Scan { times: ScanTimes { infer, ..near.times }, ..near };
         Ok(near::join(scan, near, view))
     }
@@ -195,77 +194,45 @@ impl Scanner {
     ///
     /// When it has no pixels, or libtorch refuses.
     pub fn prepare<'a>(&self, picture: &'a RgbImage) -> Result<Prepared<'a>, ExplainError> {
+        self.prepare_taken(&self.engine.take(picture))
+    }
+
+    /// As [`Self::prepare`], of a picture that was handed over already.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::prepare`].
+    pub fn prepare_taken<'a>(&self, picture: &Picture<'a>) -> Result<Prepared<'a>, ExplainError> {
         let frame = picture.dimensions();
         if frame.0 == 0 || frame.1 == 0 {
             return Err(ExplainError::EmptyPicture);
         }
-        let picture = self.engine.take(picture);
         let at = |short_side: u32| {
             let (width, height) = scan_size(frame, short_side);
             let view = ScanView { frame, size: ScanSize { short_side, width, height } };
             Ok::<_, ExplainError>((picture.resized((width, height))?, view))
         };
-        let short_side = self.settings.short_side_of(frame);
-        let near_side = self.settings.near_side.filter(|&near| near::is_worthwhile(near, short_side));
+        let short_side = self.finder.settings.short_side_of(frame);
+        let near_side = self.finder.settings.near_side.filter(|&near| near::is_worthwhile(near, short_side));
         Ok(Prepared { far: at(short_side)?, near: near_side.map(at).transpose()? })
     }
 
-    /// Sends prepared pictures, all of one size, through the network.
+    /// Sends prepared pictures, all of one size, through the network. Returns before a GPU has computed anything.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch fails, or a CPU has computed what is not finite, which a damaged model causes.
+    pub fn begin(&self, prepared: &[ForwardRequest]) -> Result<Vec<PendingLayer>, ModelError> {
+        self.engine.begin_layer4(prepared)
+    }
+
+    /// As [`Self::begin`], and waits for it.
     ///
     /// # Errors
     ///
     /// When libtorch fails or an activation is not finite, which a damaged model causes.
-    pub fn infer(&self, prepared: &[Picture]) -> Result<Vec<DeviceLayer>, ModelError> {
+    pub fn infer(&self, prepared: &[ForwardRequest]) -> Result<Vec<DeviceLayer>, ModelError> {
         self.engine.layer4(prepared)
-    }
-
-    /// The basis of activations (positions, filters).
-    ///
-    /// # Errors
-    ///
-    /// When one is not finite, which a damaged model causes.
-    pub fn fit(&self, activations: ArrayView2<f32>) -> Result<Basis, PcaError> {
-        pca::fit_truncated(activations, self.settings.components)
-    }
-
-    /// The network's last layer under a basis, which reads activations.
-    pub fn fold(&self, basis: &Basis) -> FoldedHead {
-        let head = Head {
-            weights: self.engine.class_weights(),
-            biases: self.engine.class_biases(),
-            background: self.background,
-        };
-        FoldedHead::new(head, basis, self.settings.centred)
-    }
-
-    /// What a reading shows. Of the times, those of the steps before are 0.
-    ///
-    /// # Panics
-    ///
-    /// When the grid does not have as many places as the reading has positions.
-    pub fn find(&self, reading: Reading, grid: (usize, usize), view: ScanView, reduction: Reduction) -> Scan {
-        let mut watch = Stopwatch::start();
-        let maps = reading.maps(self.background, grid, &self.settings);
-        let maps_time = watch.lap();
-        let ScanView { frame, size } = view;
-        let cells = ((size.height / CELL_PX) as usize, (size.width / CELL_PX) as usize);
-        let mut found = Vec::new();
-        for (label, map) in maps.iter().enumerate().filter(|(label, _)| Some(*label) != self.background) {
-            let regions = regions::find(&enlarge(map, cells.0, cells.1), &self.settings);
-            found.extend(regions.into_iter().map(|Region { rect, peak, score }| {
-                let rect = self.settings.extent_of_faces.face(rect, CELL_PX, (size.width, size.height), frame);
-                let (row, column) = (peak.0 * grid.0 / cells.0, peak.1 * grid.1 / cells.1);
-                (score, Detection { rect, score, label }, Peak { distance: Distance::Far, row, column })
-            }));
-        }
-        let (detections, peaks) = settle::settle(found).into_iter().unzip();
-        let times = ScanTimes { maps: maps_time, regions: watch.lap(), ..ScanTimes::default() };
-        Scan { detections, peaks, maps, posteriors: reading.posteriors, near: None, reduction, size, times }
-    }
-
-    /// Settles what the two views of a frame show, of which the far one is `view`.
-    pub fn join(&self, far: Scan, near: Scan, view: ScanView) -> Scan {
-        near::join(far, near, view)
     }
 }
 

@@ -57,7 +57,7 @@ pub(super) fn is_worthwhile(near: u32, far: u32) -> bool {
 }
 
 /// Settles what two views of a frame show; `view` is the far one's. Times are added up.
-pub(super) fn join(far: Scan, near: Scan, view: ScanView) -> Scan {
+pub fn join(far: Scan, near: Scan, view: ScanView) -> Scan {
     let side = |found: &Detection| {
         let across = f64::from(view.size.width) / f64::from(view.frame.0);
         let down = f64::from(view.size.height) / f64::from(view.frame.1);
