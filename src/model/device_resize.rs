@@ -1,9 +1,9 @@
 //! Resizing frames where the network runs, as [`resize`](super::preprocess::resize) does it on the host: a triangle filter as wide
 //! as the reduction asks.
 //!
-//! In half precision it is two products with sparse matrices that are kept as dense ones: on a GPU's tensor cores, that takes less
-//! than half as long as libtorch's own kernel, which looks at each pixel once for each place that it counts for. Levels up to 255
-//! are exact in half precision; what is lost is a quarter of a level.
+//! In half precision it is two products with sparse matrices that are kept as dense ones, for a GPU's tensor cores: libtorch's own
+//! kernel, which gathers what counts for each place, took 0.6 ms for 8 frames on an H200, whose network took 1.4. Levels up to 255 are
+//! exact in half precision; what is lost is a quarter of a level.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
