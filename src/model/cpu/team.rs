@@ -10,10 +10,11 @@ use crate::model::ModelError;
 /// waking a thread tens.
 const SPINS: usize = 400;
 
-/// The threads. They sleep between two walks.
+/// The threads: the caller, and others that sleep between two walks.
 #[derive(Debug)]
 pub(super) struct Team {
-    pool: ThreadPool,
+    /// None where the caller is alone.
+    others: Option<ThreadPool>,
 }
 
 /// How far a step is.
@@ -28,22 +29,27 @@ struct Progress {
 struct Breaker<'a>(&'a AtomicBool);
 
 impl Team {
+    /// So many threads, the caller among them.
+    ///
     /// # Errors
     ///
     /// When the system has no threads left.
     pub(super) fn new(threads: usize) -> Result<Self, ModelError> {
-        let pool =
-            ThreadPoolBuilder::new().num_threads(threads.max(1)).thread_name(|number| format!("forward-{number}"));
-        let pool = pool.build().map_err(|error| ModelError::Threads(error.to_string()))?;
-        Ok(Self { pool })
+        let others = threads.saturating_sub(1);
+        let pool = ThreadPoolBuilder::new().num_threads(others).thread_name(|number| format!("forward-{}", number + 1));
+        let pool = (others > 0).then(|| pool.build()).transpose();
+        Ok(Self { others: pool.map_err(|error| ModelError::Threads(error.to_string()))? })
     }
 
     pub(super) fn threads(&self) -> usize {
-        self.pool.current_num_threads()
+        1 + self.others.as_ref().map_or(0, ThreadPool::current_num_threads)
     }
 
     /// Does the tasks of each step, `work(step, task, thread)`, those of one step at the same time and in any order, and none
     /// before the step before it is done.
+    ///
+    /// The caller is the first of the threads. Would it sleep meanwhile, the system might wake two of them on one processor,
+    /// as its own still counts as busy, and leave one waiting there for milliseconds.
     ///
     /// # Panics
     ///
@@ -51,16 +57,23 @@ impl Team {
     pub(super) fn walk(&self, tasks: &[usize], work: impl Fn(usize, usize, usize) + Sync) {
         let steps: Vec<Progress> = tasks.iter().map(|&tasks| Progress::of(tasks)).collect();
         let broken = AtomicBool::new(false);
-        self.pool.broadcast(|context| {
+        let walk = |thread| {
             let _breaker = Breaker(&broken);
             for (number, step) in steps.iter().enumerate() {
                 while let Some(task) = step.take() {
-                    work(number, task, context.index());
+                    work(number, task, thread);
                     step.done.fetch_add(1, Ordering::Release);
                 }
                 step.wait(&broken);
             }
-        });
+        };
+        match &self.others {
+            None => walk(0),
+            Some(others) => others.in_place_scope(|scope| {
+                scope.spawn_broadcast(|_, context| walk(context.index() + 1));
+                walk(0);
+            }),
+        }
     }
 }
 
