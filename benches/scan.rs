@@ -93,8 +93,8 @@ type Way<'a> = (&'static str, Box<dyn FnMut() + 'a>);
 fn maps_beside_posteriors(criterion: &mut Criterion) {
     let engine = load();
     let layer = engine.layer4(&[prepared((896, 512)).into()]).expect("an answer").remove(0);
-    let host = layer.to_host().expect("activations");
-    let activations = host.activations.view();
+    let activations = layer.activations().expect("activations");
+    let activations = activations.view();
     let settings = ScanSettings::default();
     let basis = fit_truncated(activations, KEPT).expect("sound activations");
     let head = Head { weights: engine.class_weights(), biases: engine.class_biases(), background: Some(2) };

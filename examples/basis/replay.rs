@@ -77,7 +77,7 @@ impl Clip {
     /// With a basis a frame.
     pub fn exact(&self, scanner: &Scanner) -> Result<Played, ExplainError> {
         let read = |seen: &Seen| {
-            let basis = scanner.folding().fit(seen.layer.to_host()?.activations.view())?;
+            let basis = scanner.folding().fit(seen.layer.activations()?.view())?;
             find(scanner, seen, &scanner.folding().fold(&basis))
         };
         let frames = self.frames.iter().map(read).collect::<Result<_, ExplainError>>()?;
@@ -111,7 +111,7 @@ impl Clip {
             }
             let look = cache.see(&seen.layer, seen.pts)?;
             let fit = || {
-                let basis = scanner.folding().fit(seen.layer.to_host()?.activations.view())?;
+                let basis = scanner.folding().fit(seen.layer.activations()?.view())?;
                 Ok::<_, ExplainError>(KeptBasis::new(basis, look.stamp))
             };
             match look.need {

@@ -162,7 +162,8 @@ impl SourceBases {
             self.known.set(sighting.source, source.questions());
         }
         if let Some(reason) = soon {
-            let request = Request { life: source.life, stamp: look.stamp, activations: layer.to_host()?.activations };
+            let request =
+                Request { life: source.life, stamp: look.stamp, activations: layer.activations()?.into_owned() };
             if self.fitter.offer(request)? {
                 source.cache.begin(look.stamp, reason);
             }
@@ -216,7 +217,7 @@ impl SourceBasis {
         stamp: FrameStamp,
         reason: Option<RefitReason>,
     ) -> Result<(), ExplainError> {
-        let basis = folding.fit(layer.to_host()?.activations.view())?;
+        let basis = folding.fit(layer.activations()?.view())?;
         self.folded = Some(Arc::new(folding.fold(&basis)));
         self.cache.keep(KeptBasis::new(basis, stamp), reason);
         Ok(())

@@ -176,7 +176,7 @@ impl Completion<'_> {
             }
             None => {
                 let folding = self.bases.folding();
-                let basis = folding.fit(layer.to_host()?.activations.view())?;
+                let basis = folding.fit(layer.activations()?.view())?;
                 let folded = Arc::new(folding.fold(&basis));
                 let near = near_layer.map(|near| Seen::new(&folded, &near)).transpose()?;
                 (Seen::new(&folded, &layer)?, near, Reduction::from(&basis), None)

@@ -11,7 +11,6 @@ use super::stage::Stage;
 use crate::analyse::ScanAnalysisSettings;
 use crate::explain::ExplainError;
 use crate::frame::Frame;
-use crate::model::ModelError;
 use crate::model::device_layer::{DeviceLayer, PendingLayer};
 use crate::model::forward::ForwardRequest;
 use crate::scan::{ScanView, Scanner, near};
@@ -71,12 +70,16 @@ impl ScanStages {
         let [far, near] =
             [far, near].map(|pictures| pictures.into_iter().map(ForwardRequest::from).collect::<Vec<_>>());
         watch.lap();
-        let begin = |pictures: &[ForwardRequest]| {
-            let passes =
-                pictures.chunks(batch).map(|pictures| scanner.begin(pictures)).collect::<Result<Vec<_>, _>>()?;
-            Ok::<Vec<PendingLayer>, ModelError>(passes.into_iter().flatten().collect())
-        };
-        let (far, near) = (begin(&far)?, begin(&near)?);
+        // By turns, as in a run: what one pass leaves in the caches is there for the next.
+        let (mut far, mut near) = (far.chunks(batch), near.chunks(batch));
+        let (mut far_layers, mut near_layers) = (Vec::new(), Vec::new());
+        while let Some(pictures) = far.next() {
+            far_layers.extend(scanner.begin(pictures)?);
+            if let Some(pictures) = near.next() {
+                near_layers.extend(scanner.begin(pictures)?);
+            }
+        }
+        let (far, near) = (far_layers, near_layers);
         engine.wait()?;
         laps.add(Stage::Forward, watch.lap(), frames.len());
         let wait =
@@ -102,10 +105,10 @@ impl ScanStages {
     ) -> Result<(), BenchError> {
         let (folding, finder) = (scanner.folding(), scanner.finder());
         let mut watch = Stopwatch::start();
-        let host = layer.to_host()?;
-        let basis = folding.fit(host.activations.view()).map_err(ExplainError::from)?;
+        let activations = layer.activations()?;
+        let basis = folding.fit(activations.view()).map_err(ExplainError::from)?;
         let folded = folding.fold(&basis);
-        black_box(folded.read_activations(host.activations.view(), &basis.mean));
+        black_box(folded.read_activations(activations.view(), &basis.mean));
         black_box(near.map(|near| folded.read_layer(near)).transpose()?);
         let exact = watch.lap();
 

@@ -79,7 +79,7 @@ impl WholeStages {
         if let Some(folding) = folding {
             for (frame, layer) in frames.iter().zip(layers.into_iter().flatten()) {
                 let layer = layer.wait()?;
-                let basis = folding.fit(layer.to_host()?.activations.view()).map_err(ExplainError::from)?;
+                let basis = folding.fit(layer.activations()?.view()).map_err(ExplainError::from)?;
                 let KeptReading { reading, reduction, time, .. } =
                     self.kept.read(folding, basis, (&layer, None), frame.pts)?;
                 let mut watch = Stopwatch::start();

@@ -4,6 +4,7 @@
 //! beforehand what it will ask ([`Questions`]), the answers are computed and sent with the forward pass, all at once, so that nobody
 //! waits for one after another.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,11 +20,19 @@ use super::tensors::to_rows;
 /// What a stage of the network gave for one picture, on its device. It belongs to the thread that owns the engine.
 #[derive(Debug)]
 pub struct DeviceLayer {
-    /// (positions, filters).
-    activations: Tensor,
+    activations: Activations,
     grid: (usize, usize),
     mean: Array1<f64>,
     answers: Option<Answers>,
+}
+
+/// (positions, filters).
+#[derive(Debug)]
+enum Activations {
+    /// As our own convolutions leave them. They are no tensors: after some operations on these, threads of libtorch that have
+    /// nothing left to do keep a processor busy for milliseconds.
+    Host(Array2<f32>),
+    Device(Tensor),
 }
 
 /// What will be asked about layers: [`DeviceLayer::times`] of some weights, and [`DeviceLayer::sums_of_squares`].
@@ -221,7 +230,8 @@ impl Batch {
                 squares: f64::from(values[filters]).powi(2),
             }
         });
-        Ok(DeviceLayer { activations: self.activations.f_get(index as i64)?, grid: self.grid, mean, answers })
+        let activations = Activations::Device(self.activations.f_get(index as i64)?);
+        Ok(DeviceLayer { activations, grid: self.grid, mean, answers })
     }
 }
 
@@ -246,19 +256,17 @@ impl DeviceLayer {
     ///
     /// # Errors
     ///
-    /// When libtorch refuses or an activation is not finite.
-    pub(super) fn from_host(layer: &Layer) -> Result<Self, ModelError> {
-        let mut mean = Array1::zeros(layer.activations.ncols());
-        for position in layer.activations.rows() {
+    /// When an activation is not finite.
+    pub(super) fn from_host(Layer { activations, grid }: Layer) -> Result<Self, ModelError> {
+        let mut mean = Array1::zeros(activations.ncols());
+        for position in activations.rows() {
             mean.zip_mut_with(&position, |sum, &value| *sum += f64::from(value));
         }
-        mean /= layer.activations.nrows() as f64;
+        mean /= activations.nrows() as f64;
         if mean.iter().any(|mean| !mean.is_finite()) {
             return Err(ModelError::NotFinite);
         }
-        let values = layer.activations.as_slice().expect("rows one after another");
-        let shape = [layer.activations.nrows() as i64, layer.activations.ncols() as i64];
-        Ok(Self { activations: Tensor::f_from_slice(values)?.f_view(shape)?, grid: layer.grid, mean, answers: None })
+        Ok(Self { activations: Activations::Host(activations), grid, mean, answers: None })
     }
 
     /// Rows and columns of positions.
@@ -271,26 +279,52 @@ impl DeviceLayer {
         &self.mean
     }
 
-    /// A copy of all activations.
+    /// All activations, (positions, filters); of a GPU a copy.
     ///
     /// # Errors
     ///
     /// When libtorch refuses.
-    pub fn to_host(&self) -> Result<Layer, ModelError> {
-        Ok(Layer { activations: to_rows(&self.activations)?, grid: self.grid })
+    pub fn activations(&self) -> Result<Cow<'_, Array2<f32>>, ModelError> {
+        Ok(match &self.activations {
+            Activations::Host(activations) => Cow::Borrowed(activations),
+            Activations::Device(activations) => Cow::Owned(to_rows(activations)?),
+        })
+    }
+
+    /// The layer as plain data.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch refuses.
+    pub fn into_host(self) -> Result<Layer, ModelError> {
+        let activations = match self.activations {
+            Activations::Host(activations) => activations,
+            Activations::Device(activations) => to_rows(&activations)?,
+        };
+        Ok(Layer { activations, grid: self.grid })
     }
 
     /// The product of the activations and weights (filters, columns): (positions, columns).
     ///
     /// # Errors
     ///
-    /// When libtorch refuses, other numbers of filters for example.
+    /// When libtorch refuses.
+    ///
+    /// # Panics
+    ///
+    /// When the weights are of other filters.
     pub fn times(&self, weights: &DeviceMatrix) -> Result<Array2<f32>, ModelError> {
+        assert_eq!(weights.host().nrows(), self.mean.len(), "filters of the weights");
         if let Some(answers) = self.answers.as_ref().filter(|answers| answers.asked.weights.0 == weights.id()) {
             return Ok(answers.products.slice(s![.., ..answers.asked.weights.1]).to_owned());
         }
-        let _no_gradients = tch::no_grad_guard();
-        Ok(to_rows(&self.activations.f_matmul(&weights.on(self.activations.device())?)?)?)
+        match &self.activations {
+            Activations::Host(activations) => Ok(activations.dot(weights.host())),
+            Activations::Device(activations) => {
+                let _no_gradients = tch::no_grad_guard();
+                Ok(to_rows(&activations.f_matmul(&weights.on(activations.device())?)?)?)
+            }
+        }
     }
 
     /// With X the activations less `centre` (1, filters): |X V|^2 along orthonormal directions V (filters, components), and
@@ -298,21 +332,37 @@ impl DeviceLayer {
     ///
     /// # Errors
     ///
-    /// When libtorch refuses, other numbers of filters for example.
+    /// When libtorch refuses.
+    ///
+    /// # Panics
+    ///
+    /// When centre or directions are of other filters.
     pub fn sums_of_squares(&self, centre: &DeviceMatrix, directions: &DeviceMatrix) -> Result<(f64, f64), ModelError> {
+        let filters = [centre.host().ncols(), directions.host().nrows()];
+        assert_eq!(filters, [self.mean.len(); 2], "filters of the centre and the directions");
         let asked = (centre.id(), directions.id());
         if let Some(answers) = self.answers.as_ref().filter(|answers| answers.asked.spread == asked) {
             return Ok(answers.sums_of_squares(self.mean.view()));
         }
-        let _no_gradients = tch::no_grad_guard();
-        let device = self.activations.device();
-        let centred = self.activations.f_sub(&centre.on(device)?)?;
-        let scores = centred.f_matmul(&directions.on(device)?)?;
-        let sum = |values: &Tensor| values.f_square()?.f_sum(Kind::Double);
-        // One transfer for both.
-        let sums =
-            Vec::<f64>::try_from(&Tensor::f_stack(&[sum(&scores)?, sum(&centred)?], 0)?.f_to_device(Device::Cpu)?)?;
-        Ok((sums[0], sums[1]))
+        match &self.activations {
+            Activations::Host(activations) => {
+                let centred = activations - centre.host();
+                let scores = centred.dot(directions.host());
+                let sum = |values: &Array2<f32>| values.iter().map(|&value| f64::from(value * value)).sum();
+                Ok((sum(&scores), sum(&centred)))
+            }
+            Activations::Device(activations) => {
+                let _no_gradients = tch::no_grad_guard();
+                let device = activations.device();
+                let centred = activations.f_sub(&centre.on(device)?)?;
+                let scores = centred.f_matmul(&directions.on(device)?)?;
+                let sum = |values: &Tensor| values.f_square()?.f_sum(Kind::Double);
+                // One transfer for both.
+                let sums = Tensor::f_stack(&[sum(&scores)?, sum(&centred)?], 0)?.f_to_device(Device::Cpu)?;
+                let sums = Vec::<f64>::try_from(&sums)?;
+                Ok((sums[0], sums[1]))
+            }
+        }
     }
 }
 
@@ -334,6 +384,12 @@ mod tests {
         PendingLayer::from_batch(batch, questions, None)?.into_iter().map(PendingLayer::wait).collect()
     }
 
+    /// The same as a CPU would have computed it.
+    fn on_host(layer: &DeviceLayer) -> DeviceLayer {
+        let activations = layer.activations().unwrap().into_owned();
+        DeviceLayer::from_host(Layer { activations, grid: layer.grid() }).unwrap()
+    }
+
     fn matrix(rows: usize, columns: usize, seed: u64) -> Array2<f32> {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         Array2::from_shape_simple_fn((rows, columns), || random.random_range(-1.0..1.0))
@@ -347,13 +403,14 @@ mod tests {
     fn products_and_sums_are_those_of_the_activations_that_come_off_the_device() {
         let layers = layers(&batch(), &[None, None]).unwrap();
         assert_eq!(layers.len(), 2);
-        for (picture, layer) in layers.iter().enumerate() {
-            let host = layer.to_host().unwrap();
-            assert_eq!((host.grid, layer.grid(), host.activations.dim()), ((3, 4), (3, 4), (12, 7)));
+        let computed_here: Vec<DeviceLayer> = layers.iter().map(on_host).collect();
+        for (picture, layer) in layers.iter().enumerate().chain(computed_here.iter().enumerate()) {
+            let host = layer.activations().unwrap();
+            assert_eq!((layer.grid(), host.dim()), ((3, 4), (12, 7)));
             let value = batch().double_value(&[picture as i64, 5, 1, 2]);
-            assert_eq!(f64::from(host.activations[[6, 5]]), value, "positions run row by row");
+            assert_eq!(f64::from(host[[6, 5]]), value, "positions run row by row");
 
-            let activations = host.activations.mapv(f64::from);
+            let activations = host.mapv(f64::from);
             let mean = activations.mean_axis(Axis(0)).unwrap();
             assert!(largest((layer.mean() - &mean).into_iter()) < 1e-6);
             // Columns side by side and below one another in memory.
@@ -404,14 +461,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_and_what_does_not_fit_are_errors() {
+    fn what_is_no_number_is_an_error() {
         for broken in [f64::NAN, f64::INFINITY] {
             let batch = batch();
             let _ = batch.get(1).get(3).get(2).get(0).fill_(broken);
             assert!(matches!(layers(&batch, &[None, None]), Err(ModelError::NotFinite)));
         }
+        let mut activations = Array2::zeros((12, 7));
+        activations[[3, 2]] = f32::NAN;
+        assert!(matches!(DeviceLayer::from_host(Layer { activations, grid: (3, 4) }), Err(ModelError::NotFinite)));
+    }
+
+    #[test]
+    #[should_panic(expected = "filters of the weights")]
+    fn weights_of_other_filters_are_a_mistake() {
         let layer = layers(&batch(), &[None, None]).unwrap().remove(0);
-        assert!(matches!(layer.times(&DeviceMatrix::new(matrix(6, 2, 6))), Err(ModelError::Torch(_))));
+        let _ = layer.times(&DeviceMatrix::new(matrix(6, 2, 6)));
     }
 
     #[test]
@@ -420,9 +485,9 @@ mod tests {
         let exact = layers(&batch(), &[None, None]).unwrap();
         let half = layers(&channels_last.to_kind(Kind::Half), &[None, None]).unwrap();
         for (exact, half) in exact.iter().zip(&half) {
-            assert_eq!(half.activations.kind(), Kind::Float);
+            assert!(matches!(&half.activations, Activations::Device(tensor) if tensor.kind() == Kind::Float));
             // Values below 2 are rounded by at most 2^-11, half of their last place.
-            let difference = &half.to_host().unwrap().activations - &exact.to_host().unwrap().activations;
+            let difference = &*half.activations().unwrap() - &*exact.activations().unwrap();
             assert!(largest(difference.mapv(f64::from).into_iter()) <= 1.0 / 2048.0);
             assert!(largest((half.mean() - exact.mean()).into_iter()) <= 1.0 / 2048.0);
         }

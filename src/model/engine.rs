@@ -381,7 +381,7 @@ impl Engine {
         let pooled = layer4.f_mean_dim([0i64, 2, 3].as_slice(), false, Kind::Float)?;
         let gradients = Tensor::f_run_backward(&[pooled.f_dot(&weights)?], &[&tapped], false, false)?;
         let gradients = PendingLayer::from_batch(&gradients[0], &[None], None)?.remove(0);
-        Ok(gradients.wait()?.to_host()?.activations)
+        Ok(gradients.wait()?.into_host()?.activations)
     }
 
     /// Logits (masks, classes) of blends of two prepared pictures, base + mask (picture - base), computed on normalised

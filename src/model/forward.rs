@@ -119,7 +119,7 @@ impl Forward {
                 let native = resolution == Resolution::Native;
                 let activations = run_on_cpu(network, pictures, Wanted { layer3: false, native, atrous: !native })?;
                 let layers = activations.into_iter().map(|activations| activations.native.or(activations.atrous));
-                layers.map(|layer| Ok(DeviceLayer::from_host(&layer.expect("what was asked for"))?.into())).collect()
+                layers.map(|layer| Ok(DeviceLayer::from_host(layer.expect("what was asked for"))?.into())).collect()
             }
             Self::Torch(network) => {
                 let _no_gradients = no_grad_guard();
@@ -178,5 +178,5 @@ fn run_on_cpu<'p, 'a: 'p>(
 fn to_host(batch: &Tensor) -> Result<Vec<Layer>, ModelError> {
     let nothing = vec![None; batch.size()[0].unsigned_abs() as usize];
     let layers = PendingLayer::from_batch(batch, &nothing, None)?;
-    layers.into_iter().map(|layer| layer.wait()?.to_host()).collect()
+    layers.into_iter().map(|layer| layer.wait()?.into_host()).collect()
 }

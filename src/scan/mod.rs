@@ -168,7 +168,7 @@ impl Scanner {
         let Prepared { far: (far, view), near } = self.prepare(picture)?;
         let prepare = watch.lap();
         let mut answers = self.infer(&[far.into()])?;
-        let layer4 = answers.pop().expect("one answer for one picture").to_host()?;
+        let layer4 = answers.pop().expect("one answer for one picture").into_host()?;
         let infer = watch.lap();
         let activations = layer4.activations.view();
         let basis = self.folding.fit(activations)?;
