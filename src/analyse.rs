@@ -255,6 +255,20 @@ impl Analyser {
         }
     }
 
+    /// Most frames that a forward pass should have, if there are as many.
+    ///
+    /// Small pictures are worth it on a CPU: most of their time goes into reading weights. But live frames would grow old
+    /// meanwhile, and so would the patience of somebody who wants to end a run in which each frame takes many passes.
+    pub fn suitable_batch(&self, any_is_live: bool) -> usize {
+        const SEVERAL: usize = 8;
+        match &self.0 {
+            Way::Whole(whole) if whole.engine().device().is_cuda() => SEVERAL,
+            Way::Scanned(scanned) if scanned.scanner().engine().device().is_cuda() => SEVERAL,
+            Way::Whole(whole) if !any_is_live && !whole.needs_further_passes() => SEVERAL,
+            Way::Whole(_) | Way::Scanned(_) => 1,
+        }
+    }
+
     /// Analyses frames, of any sources; those that the network sees at one size share a forward pass. The answers come in the
     /// order of the requests, and a frame that fails fails alone.
     ///

@@ -9,7 +9,7 @@ use super::{Analysis, AnalysisSettings, AnalysisTimes, CamBasis, CamSummary, Fra
 use crate::boxes::{self, Detection};
 use crate::explain::haycam::PAPER_COMPONENTS;
 use crate::explain::{
-    ClassActivationMap, Evidence, ExplainError, Explainer, GradientSource, Method, MethodSettings, Reduction,
+    ClassActivationMap, Evidence, ExplainError, Explainer, GradientSource, Method, MethodSettings, Needs, Reduction,
 };
 use crate::labels::{BACKGROUND, argmax};
 use crate::model::device_layer::{DeviceLayer, PendingLayer};
@@ -114,6 +114,11 @@ impl Whole {
 
     pub(super) fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// Whether a frame is explained by more than one pass.
+    pub(super) fn needs_further_passes(&self) -> bool {
+        self.explainer.needs() >= Needs::Layer3
     }
 
     /// What is folded with bases that are kept, if some are.

@@ -67,8 +67,8 @@ impl Variant {
         threads::size_pools(settings.threads);
         let engine = Engine::load(&settings.model, device::resolve(settings.device)?)?;
         let engine = engine.with_precision(settings.precision)?.with_resolution(settings.resolution)?;
-        let batch = settings.batch.unwrap_or_else(|| device::suitable_batch(engine.device()));
         let analyser = Analyser::new(engine, settings.view);
+        let batch = settings.batch.unwrap_or_else(|| analyser.suitable_batch(false));
         let stages = match settings.view {
             View::Scan(view) => Stages::Scan(Box::new(ScanStages::new(&view, analyser.classes()))),
             View::Whole(view) => {

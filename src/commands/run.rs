@@ -52,10 +52,10 @@ pub fn run(args: &RunArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     let engine = Engine::load(&config.model, device::resolve(config.device)?)?;
     let engine = engine.with_precision(config.precision)?.with_resolution(config.resolution)?;
     let (device, precision) = (engine.device(), engine.precision());
-    config.run.batch = config.batch.unwrap_or_else(|| device::suitable_batch(device));
     config.run.model = identity(&config.model)?;
     let engine = if config.view.needs_gradients() { engine } else { engine.for_forward_passes() };
     let mut analyser = Analyser::new(engine, config.view);
+    config.run.batch = config.batch.unwrap_or_else(|| analyser.suitable_batch(config.run.any_is_live()));
     let annotator = Annotator::new()?;
     sinks.extend(open_files(&config, &stats)?);
     #[cfg(feature = "opencv")]

@@ -160,11 +160,6 @@ pub(super) fn synchronise(device: Device) -> Result<(), TchError> {
     Ok(())
 }
 
-/// How many frames to compute at once, if there are as many: a CPU takes twice as long for two, which would only add latency.
-pub fn suitable_batch(device: Device) -> usize {
-    if device.is_cuda() { 8 } else { 1 }
-}
-
 /// The device in words.
 pub fn name(device: Device) -> String {
     match device {

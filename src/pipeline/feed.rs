@@ -23,6 +23,9 @@ const STATES: usize = 16;
 pub trait Message {
     /// When it was captured, if it loses its worth with age.
     fn captured(&self) -> Option<Instant>;
+
+    /// Whether it is the last of its source.
+    fn is_last(&self) -> bool;
 }
 
 /// Where inference takes the messages of one capture thread from.
@@ -136,6 +139,11 @@ impl<T: Message> Feeds<T> {
     /// How many have not ended.
     pub fn len(&self) -> usize {
         self.feeds.len()
+    }
+
+    /// Whether the only one left keeps all that it is given, however old.
+    pub fn are_a_recording(&self) -> bool {
+        matches!(&self.feeds[..], [feed] if feed.max_age.is_none())
     }
 
     /// Whether all have ended.

@@ -7,6 +7,10 @@ impl Message for i32 {
     fn captured(&self) -> Option<Instant> {
         None
     }
+
+    fn is_last(&self) -> bool {
+        false
+    }
 }
 
 /// A frame that was captured so long ago.
@@ -16,6 +20,10 @@ struct Aged(u32, Instant);
 impl Message for Aged {
     fn captured(&self) -> Option<Instant> {
         Some(self.1)
+    }
+
+    fn is_last(&self) -> bool {
+        false
     }
 }
 

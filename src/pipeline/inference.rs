@@ -19,26 +19,31 @@ use crate::shutdown::Shutdown;
 /// How long a batch that is not full waits for further frames.
 const GATHERING: Duration = Duration::from_millis(3);
 
-/// Up to `most` messages: waits for the first, takes of the others what is there or comes within a moment. Empty once all
-/// feeds have ended.
+/// Up to `most` messages: waits for the first, takes of the others what is there or comes within a moment, and of a recording
+/// as many as come until it ends, so that what shares a pass does not depend on how fast it is decoded. Empty once all feeds have
+/// ended.
 fn gather<T: Message>(feeds: &mut Feeds<T>, most: usize) -> Vec<T> {
     let gathered: Vec<T> = feeds.next(None).into_iter().collect();
-    // With a single feed there is nobody to wait for.
-    let patience = if feeds.len() > 1 { GATHERING } else { Duration::ZERO };
-    fill_up(gathered, feeds, most, patience)
+    let until = match feeds.len() {
+        _ if feeds.are_a_recording() => None,
+        // With a single feed there is nobody to wait for.
+        ..=1 => Some(Instant::now()),
+        _ => Some(Instant::now() + GATHERING),
+    };
+    fill_up(gathered, feeds, most, until)
 }
 
 /// Up to `most` messages that are there already.
 fn gather_ready<T: Message>(feeds: &mut Feeds<T>, most: usize) -> Vec<T> {
-    let gathered = feeds.next(Some(Instant::now())).into_iter().collect();
-    fill_up(gathered, feeds, most, Duration::ZERO)
+    let now = Some(Instant::now());
+    let gathered = feeds.next(now).into_iter().collect();
+    fill_up(gathered, feeds, most, now)
 }
 
-/// Adds what is there or comes within a moment.
-fn fill_up<T: Message>(mut gathered: Vec<T>, feeds: &mut Feeds<T>, most: usize, patience: Duration) -> Vec<T> {
-    let until = Instant::now() + patience;
-    while !gathered.is_empty() && gathered.len() < most {
-        match feeds.next(Some(until)) {
+/// Adds what comes until then, and up to the end of a source.
+fn fill_up<T: Message>(mut gathered: Vec<T>, feeds: &mut Feeds<T>, most: usize, until: Option<Instant>) -> Vec<T> {
+    while gathered.len() < most && gathered.last().is_some_and(|last| !last.is_last()) {
+        match feeds.next(until) {
             Ok(message) => gathered.push(message),
             Err(NoMessage::Timeout | NoMessage::Over) => break,
         }
@@ -195,16 +200,43 @@ mod tests {
     #[derive(Debug, PartialEq)]
     struct Number(usize, usize);
 
+    /// Of the last message of a source.
+    const LAST: usize = usize::MAX;
+
     impl Message for Number {
         fn captured(&self) -> Option<Instant> {
             None
         }
+
+        fn is_last(&self) -> bool {
+            self.1 == LAST
+        }
     }
 
     fn feeds(places: usize, count: usize) -> (Vec<FeedSender<Number>>, Feeds<Number>) {
+        let max_age = Some(Duration::from_secs(60));
         let (senders, feeds): (_, Vec<Feed<Number>>) =
-            (0..count).map(|_| feed(places, None, &Shutdown::default())).unzip();
+            (0..count).map(|_| feed(places, max_age, &Shutdown::default())).unzip();
         (senders, Feeds::new(feeds))
+    }
+
+    #[test]
+    fn a_recording_fills_its_batches_however_slowly_it_comes() {
+        let (sender, feed) = feed(1, None, &Shutdown::default());
+        let mut feeds = Feeds::new(vec![feed]);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                for message in [0, 1, 2, 3, 4, LAST, 0, 1] {
+                    std::thread::sleep(Duration::from_millis(5));
+                    sender.send_waiting(Number(0, message)).unwrap();
+                }
+            });
+            let mut sizes = Vec::new();
+            while let gathered @ [_, ..] = &gather(&mut feeds, 4)[..] {
+                sizes.push(gathered.len());
+            }
+            assert_eq!(sizes, [4, 2, 2], "what has ended waits for no other");
+        });
     }
 
     #[test]

@@ -76,6 +76,13 @@ pub struct RunSettings {
     pub live: LiveSettings,
 }
 
+impl RunSettings {
+    /// Whether frames of some source must not wait for others.
+    pub fn any_is_live(&self) -> bool {
+        self.policy == Some(Policy::Live) || self.sources.iter().any(|source| source.spec.policy() == Policy::Live)
+    }
+}
+
 /// Watches a run, from the thread that started it.
 pub trait Observer {
     /// The first frame of a source, told by its place in the order that the user gave, has arrived.

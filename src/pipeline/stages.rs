@@ -41,6 +41,10 @@ impl Message for Captured {
             _ => None,
         }
     }
+
+    fn is_last(&self) -> bool {
+        matches!(self, Self::Closed { .. })
+    }
 }
 
 /// From inference to the findings.
