@@ -10,7 +10,7 @@ use maskwatch::boxes::Threshold;
 use maskwatch::capture::{LiveSettings, Policy, SourceInfo, SourceSpec};
 use maskwatch::config::{scenes_model, shipped_model};
 use maskwatch::draw::Annotator;
-use maskwatch::explain::{Method, MethodSettings};
+use maskwatch::explain::{HayCamRefined, Method, MethodSettings, ReadAt};
 use maskwatch::gate::GateSettings;
 use maskwatch::model::engine::Engine;
 use maskwatch::pca::CacheSettings;
@@ -114,9 +114,11 @@ fn a_frame(engine: Engine, view: View) -> [f64; 3] {
 #[test]
 fn a_frame_takes_few_large_allocations() {
     let engine = |path: std::path::PathBuf| Engine::load(&path, tch::Device::Cpu).unwrap();
+    // As `run --scan whole` has it.
+    let refined = HayCamRefined { read_at: ReadAt::Layer4, ..HayCamRefined::default() };
     let settings = AnalysisSettings {
         method: Method::HayCamRefined,
-        method_settings: MethodSettings::default(),
+        method_settings: MethodSettings { refined, ..MethodSettings::default() },
         threshold: Threshold::Share(0.3),
         all_boxes: false,
         basis: Some(CacheSettings::default()),

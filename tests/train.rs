@@ -112,7 +112,7 @@ fn a_trained_model_runs_and_comes_with_log_and_curves() {
 #[test]
 fn a_resumed_training_equals_one_that_was_never_interrupted() {
     let data = Data::new();
-    let options = "--epochs 3 --pictures-per-epoch 40 --batch-size 4 --threads 2 --schedule one-cycle \
+    let options = "--epochs 3 --pictures-per-epoch 24 --batch-size 4 --threads 2 --schedule one-cycle \
         --learning-rate 0.01 --augmentation robust --label-smoothing 0.1 \
         --freeze-until layer2 --stage-decay 0.3 --weight-decay 0.001";
     data.trained("whole.safetensors", options).ok();
@@ -172,7 +172,7 @@ fn cached_features_are_used_and_a_resumed_training_does_not_notice() {
     std::fs::write(data.path("train/mask/broken.jpg"), "not a picture").unwrap();
     let cache = data.path("shared.features");
     let options = format!(
-        "--epochs 3 --pictures-per-epoch 40 --batch-size 4 --threads 2 --cached-views 3 --augmentation robust --cache {}",
+        "--epochs 3 --pictures-per-epoch 24 --batch-size 4 --threads 2 --cached-views 3 --augmentation robust --cache {}",
         cache.display()
     );
     let run = data.trained("whole.safetensors", &options).ok();

@@ -10,7 +10,7 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use super::ModelError;
 use super::device_resize::DeviceResizer;
-use super::preprocess::resize;
+use super::preprocess::{recycle, resize};
 use super::upload::{Place, UploadedFrames};
 
 /// A picture, which may be that of somebody else. It belongs to the thread that owns the engine.
@@ -38,6 +38,14 @@ impl<'a> From<&'a RgbImage> for Picture<'a> {
 impl From<RgbImage> for Picture<'_> {
     fn from(image: RgbImage) -> Self {
         Self(Pixels::Host(Cow::Owned(image)))
+    }
+}
+
+impl Drop for Picture<'_> {
+    fn drop(&mut self) {
+        if let Pixels::Host(Cow::Owned(image)) = &mut self.0 {
+            recycle(std::mem::take(image));
+        }
     }
 }
 

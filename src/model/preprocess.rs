@@ -1,6 +1,7 @@
 //! From 8-bit pixels to the network's input: resize, scale, normalise.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
@@ -8,9 +9,14 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, TchError, Tensor};
 
+/// Pictures whose memory a thread keeps: both views of the frames of a batch.
+const MOST_SPARE: usize = 16;
+
 thread_local! {
     /// Keeps the memory between its two passes from picture to picture.
     static RESIZER: RefCell<Resizer> = RefCell::default();
+    /// Of pictures that are no longer needed.
+    static SPARE: RefCell<VecDeque<Vec<u8>>> = const { RefCell::new(VecDeque::new()) };
 }
 
 /// Per-channel normalisation of RGB values in [0, 1]: (value - mean) / std.
@@ -60,11 +66,32 @@ pub fn resize(image: &RgbImage, crop: Option<Crop>, size: (u32, u32)) -> RgbImag
     }
     let source = ImageRef::new(width, height, image.as_raw(), PixelType::U8x3)
         .expect("an RgbImage holds width x height x 3 bytes");
-    let mut target = Image::new(size.0, size.1, PixelType::U8x3);
+    let pixels = spare(size.0 as usize * size.1 as usize * 3);
+    let mut target = Image::from_vec_u8(size.0, size.1, pixels, PixelType::U8x3).expect("width x height x 3 bytes");
     RESIZER
         .with_borrow_mut(|resizer| resizer.resize(&source, &mut target, &options))
         .expect("both pictures are 8-bit RGB, and callers keep crops inside the picture");
     RgbImage::from_raw(size.0, size.1, target.into_vec()).expect("the target holds width x height x 3 bytes")
+}
+
+/// So many bytes of anything.
+fn spare(bytes: usize) -> Vec<u8> {
+    let kept = SPARE.with_borrow_mut(|spare| {
+        let fitting = spare.iter().position(|pixels| pixels.len() == bytes)?;
+        spare.remove(fitting)
+    });
+    kept.unwrap_or_else(|| vec![0; bytes])
+}
+
+/// Keeps the memory of a picture for the next ones of its size that this thread resizes. Asked for anew, a megabyte would be
+/// the system's to clear, page by page, with each frame.
+pub(super) fn recycle(image: RgbImage) {
+    SPARE.with_borrow_mut(|spare| {
+        if spare.len() == MOST_SPARE {
+            spare.pop_front();
+        }
+        spare.push_back(image.into_raw());
+    });
 }
 
 /// The last step from pixels to the network's input. Its constants lie on a device, so that they are not uploaded with each
@@ -171,6 +198,20 @@ mod tests {
         // The filter reaches one target pixel beyond the crop.
         let cropped = squeeze(&image, Some(crop), 32);
         assert!(cropped.enumerate_pixels().filter(|(x, _, _)| *x > 0).all(|(_, _, pixel)| pixel.0 == [200; 3]));
+    }
+
+    #[test]
+    fn what_memory_held_before_does_not_show() {
+        let image = RgbImage::from_fn(64, 48, |x, y| image::Rgb([x as u8, y as u8, 7]));
+        let sizes = [(20, 10), (10, 20), (33, 31)];
+        let expected = sizes.map(|size| resize(&image, None, size));
+        for round in 0..2 * MOST_SPARE {
+            for (size, expected) in sizes.into_iter().zip(&expected) {
+                assert!(resize(&image, None, size) == *expected, "{round} {size:?}");
+                recycle(RgbImage::from_pixel(size.0, size.1, image::Rgb([99; 3])));
+            }
+        }
+        assert_eq!(SPARE.with_borrow(VecDeque::len), sizes.len());
     }
 
     #[test]
