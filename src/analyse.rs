@@ -19,7 +19,7 @@ use image::RgbImage;
 use ndarray::{Array1, Array2};
 
 use crate::boxes::Threshold;
-use crate::explain::{ExplainError, Method, MethodSettings, Needs, Reduction};
+use crate::explain::{ExplainError, Method, MethodSettings, Reduction};
 use crate::model::engine::Engine;
 use crate::model::upload::Uploads;
 use crate::pca::{BasisId, CacheSettings, RefitCounts};
@@ -46,7 +46,7 @@ impl View {
     /// Whether frames are explained by more than forward passes.
     pub fn needs_gradients(&self) -> bool {
         match self {
-            Self::Whole(settings) => settings.method.explainer(settings.method_settings).needs() >= Needs::Layer3,
+            Self::Whole(settings) => settings.method.explainer(settings.method_settings).needs().further_passes(),
             Self::Scan(_) => false,
         }
     }
@@ -99,6 +99,22 @@ impl Default for BasisSettings {
     }
 }
 
+/// How many frames may go through the network together. They are kept until all have been explained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimit {
+    /// Most frames, at least 1.
+    pub frames: usize,
+    /// Bytes of their pixels from which on none is added.
+    pub bytes: usize,
+}
+
+impl BatchLimit {
+    /// So many, however large they are.
+    pub fn of_frames(frames: usize) -> Self {
+        Self { frames, bytes: usize::MAX }
+    }
+}
+
 /// A frame that is to be analysed.
 #[derive(Debug, Clone, Copy)]
 pub struct FrameRequest<'a> {
@@ -107,7 +123,7 @@ pub struct FrameRequest<'a> {
     /// Its pixels.
     pub image: &'a RgbImage,
     /// Whether it must not wait for what can be put off. If not, what is found does not depend on how fast the machine is, but for
-    /// rounding on a GPU, which differs with the frames that go through the network together.
+    /// rounding, which differs with the frames that go through the network together.
     pub live: bool,
     /// Its presentation time.
     pub pts: Duration,
@@ -255,17 +271,23 @@ impl Analyser {
         }
     }
 
-    /// Most frames that a forward pass should have, if there are as many.
+    /// What a forward pass should have at most, if frames need not be passed on as soon as they come (`can_wait`).
     ///
-    /// Small pictures are worth it on a CPU: most of their time goes into reading weights. But live frames would grow old
-    /// meanwhile, and so would the patience of somebody who wants to end a run in which each frame takes many passes.
-    pub fn suitable_batch(&self, any_is_live: bool) -> usize {
-        const SEVERAL: usize = 8;
+    /// On a CPU, small pictures are worth it: most of their time goes into reading weights. Not where a frame takes several
+    /// passes, which are seconds: a signal is heeded between two batches.
+    pub fn suitable_batch(&self, can_wait: bool) -> BatchLimit {
+        let engine = match &self.0 {
+            Way::Whole(whole) => whole.engine(),
+            Way::Scanned(scanned) => scanned.scanner().engine(),
+        };
+        if engine.device().is_cuda() {
+            return BatchLimit::of_frames(8);
+        }
         match &self.0 {
-            Way::Whole(whole) if whole.engine().device().is_cuda() => SEVERAL,
-            Way::Scanned(scanned) if scanned.scanner().engine().device().is_cuda() => SEVERAL,
-            Way::Whole(whole) if !any_is_live && !whole.needs_further_passes() => SEVERAL,
-            Way::Whole(_) | Way::Scanned(_) => 1,
+            Way::Whole(whole) if can_wait && !whole.needs_further_passes() => {
+                BatchLimit { frames: 8, bytes: 24_000_000 }
+            }
+            Way::Whole(_) | Way::Scanned(_) => BatchLimit::of_frames(1),
         }
     }
 

@@ -208,8 +208,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Pipeline")]
     pub limit: Option<u64>,
 
-    /// Most frames, of all sources together, in one forward pass [default: 8 on a GPU, and on a CPU for recordings with --scan
-    /// whole, which then take less time but more memory; otherwise 1]
+    /// Most frames, of all sources together, in one forward pass [default: 8 on a GPU, and on a CPU for videos that are
+    /// seen whole, fewer if their frames are large; otherwise 1]
     #[arg(long, value_name = "FRAMES", value_parser = at_least_one, help_heading = "Pipeline")]
     pub batch: Option<usize>,
 

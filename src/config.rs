@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::analyse::{AnalysisSettings, BasisSettings, View};
+use crate::analyse::{AnalysisSettings, BasisSettings, BatchLimit, View};
 use crate::boxes::default_threshold;
 use crate::capture::{CaptureError, Policy, SourceSpec};
 use crate::cli::{BasisArg, ExplanationArgs, GateArg, LayerArg, OutputArgs, PolicyArg, PresetArg, RunArgs};
@@ -68,7 +68,7 @@ pub struct RunConfig {
     pub run: RunSettings,
     /// The model file.
     pub model: PathBuf,
-    /// Most frames in one forward pass; what suits the device if `None`.
+    /// Most frames in one forward pass; what suits device, view and sources if `None`.
     pub batch: Option<usize>,
     /// Where it runs.
     pub device: DeviceChoice,
@@ -135,7 +135,7 @@ impl RunConfig {
                     PolicyArg::Recorded => Some(Policy::Recorded),
                 },
                 limit: args.limit,
-                batch: 1,
+                batch: BatchLimit::of_frames(1),
                 gate: match args.gate {
                     GateArg::Auto => GateSettings { live: true, recorded: false },
                     GateArg::On => GateSettings { live: true, recorded: true },

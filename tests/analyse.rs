@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use maskwatch::analyse::{Analyser, AnalysisSettings, FrameRequest};
-use maskwatch::boxes::default_threshold;
+use maskwatch::analyse::{
+    Analyser, AnalysisSettings, BasisSettings, BatchLimit, FrameRequest, ScanAnalysisSettings, View,
+};
+use maskwatch::boxes::{Threshold, default_threshold};
 use maskwatch::capture::stills::read_image;
 use maskwatch::config::shipped_model;
 use maskwatch::explain::haycam_refined::AUTO_COMPONENTS;
@@ -14,11 +16,40 @@ use maskwatch::model::engine::{Engine, Tap};
 use maskwatch::model::picture::Picture;
 use maskwatch::model::preprocess::squeeze;
 use maskwatch::model::resnet::Resolution;
+use maskwatch::scan::ScanSettings;
 use tch::Device;
 
 /// What `run` does unless something else is asked for.
 const RUN: HayCamRefined =
     HayCamRefined { read_at: ReadAt::Layer4, non_negative: true, components: AUTO_COMPONENTS, centred: false };
+
+#[test]
+fn a_cpu_sends_pictures_together_that_are_small_and_can_wait() {
+    let batch = |view: View, can_wait| {
+        Analyser::new(Engine::load(&shipped_model(), Device::Cpu).unwrap(), view).suitable_batch(can_wait)
+    };
+    let whole = |method, read_at| {
+        let refined = HayCamRefined { read_at, ..RUN };
+        View::Whole(AnalysisSettings {
+            method,
+            method_settings: MethodSettings { components: None, refined },
+            threshold: Threshold::Share(0.3),
+            all_boxes: false,
+            basis: None,
+        })
+    };
+    let one = BatchLimit::of_frames(1);
+    for method in [Method::HayCam, Method::HayCamRefined, Method::EigenCam] {
+        assert_eq!(batch(whole(method, ReadAt::Layer4), true).frames, 8, "{method}");
+        assert_eq!(batch(whole(method, ReadAt::Layer4), false), one, "{method}");
+    }
+    for view in [whole(Method::HayCamRefined, ReadAt::Both), whole(Method::ScoreCam, ReadAt::Layer4)] {
+        assert_eq!(batch(view, true), one, "further passes take their time");
+    }
+    let basis = BasisSettings::default();
+    let scan = ScanAnalysisSettings { scan: ScanSettings::default(), threshold: None, basis };
+    assert_eq!(batch(View::Scan(scan), true), one);
+}
 
 #[test]
 fn the_map_is_that_of_the_class_that_was_found() {

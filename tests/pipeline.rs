@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::sample;
-use maskwatch::analyse::{Analyser, AnalysisSettings};
+use maskwatch::analyse::{Analyser, AnalysisSettings, BatchLimit};
 use maskwatch::boxes::Threshold;
-use maskwatch::capture::{LiveSettings, Policy, SourceInfo, SourceSpec};
+use maskwatch::capture::{CameraId, LiveSettings, Policy, SourceInfo, SourceSpec};
 use maskwatch::config::shipped_model;
 use maskwatch::draw::Annotator;
 use maskwatch::exit_code::ExitCode;
@@ -72,19 +72,25 @@ fn run_with(policy: Policy, limit: u64, sinks: Vec<Box<dyn Sink>>) -> Summary {
     run_gated(policy, limit, sinks, GateSettings { live: true, recorded: true }, 1)
 }
 
-fn run_gated(policy: Policy, limit: u64, sinks: Vec<Box<dyn Sink>>, gate: GateSettings, batch: usize) -> Summary {
-    let settings = RunSettings {
-        sources: vec![NamedSource {
-            name: "sample".to_owned(),
-            spec: SourceSpec::VideoFile(sample("mask_on_off.mp4")),
-        }],
-        policy: Some(policy),
-        limit: Some(limit),
-        batch,
+fn settings_of(specs: Vec<SourceSpec>, policy: Option<Policy>, gate: GateSettings) -> RunSettings {
+    RunSettings {
+        sources: specs.into_iter().map(|spec| NamedSource { name: "sample".to_owned(), spec }).collect(),
+        policy,
+        limit: None,
+        batch: BatchLimit::of_frames(1),
         gate,
         alarm_after: Duration::from_secs(3),
         model: "shipped".to_owned(),
         live: LiveSettings::default(),
+    }
+}
+
+fn run_gated(policy: Policy, limit: u64, sinks: Vec<Box<dyn Sink>>, gate: GateSettings, batch: usize) -> Summary {
+    let file = SourceSpec::VideoFile(sample("mask_on_off.mp4"));
+    let settings = RunSettings {
+        limit: Some(limit),
+        batch: BatchLimit::of_frames(batch),
+        ..settings_of(vec![file], Some(policy), gate)
     };
     let analysis = AnalysisSettings {
         method: Method::HayCam,
@@ -131,6 +137,24 @@ fn frames_come_in_their_order_whether_the_gate_compares_them_or_not() {
             let log = log.lock().unwrap();
             assert_eq!((&log[..11], log.last().unwrap().as_str()), (&expected[..], "close 0"));
         }
+    }
+}
+
+#[test]
+fn frames_can_wait_unless_one_is_live_or_compared_with_the_one_before() {
+    let file = || SourceSpec::VideoFile(sample("mask_on_off.mp4"));
+    let camera = || SourceSpec::Camera(CameraId::Index(0));
+    let off = GateSettings { live: true, recorded: false };
+    for (specs, policy, gate, can_wait) in [
+        (vec![file()], None, off, true),
+        (vec![file(), file()], Some(Policy::Recorded), off, true),
+        (vec![file()], Some(Policy::Live), off, false),
+        (vec![file(), camera()], None, off, false),
+        (vec![camera()], Some(Policy::Recorded), off, true),
+        (vec![file()], None, GateSettings { live: true, recorded: true }, false),
+    ] {
+        let told = format!("{specs:?} {policy:?} {gate:?}");
+        assert_eq!(settings_of(specs, policy, gate).frames_can_wait(), can_wait, "{told}");
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Analysis, AnalysisSettings, AnalysisTimes, CamBasis, CamSummary, Fra
 use crate::boxes::{self, Detection};
 use crate::explain::haycam::PAPER_COMPONENTS;
 use crate::explain::{
-    ClassActivationMap, Evidence, ExplainError, Explainer, GradientSource, Method, MethodSettings, Needs, Reduction,
+    ClassActivationMap, Evidence, ExplainError, Explainer, GradientSource, Method, MethodSettings, Reduction,
 };
 use crate::labels::{BACKGROUND, argmax};
 use crate::model::device_layer::{DeviceLayer, PendingLayer};
@@ -118,7 +118,7 @@ impl Whole {
 
     /// Whether a frame is explained by more than one pass.
     pub(super) fn needs_further_passes(&self) -> bool {
-        self.explainer.needs() >= Needs::Layer3
+        self.explainer.needs().further_passes()
     }
 
     /// What is folded with bases that are kept, if some are.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::BenchError;
 use super::spread::slope;
-use crate::analyse::Analyser;
+use crate::analyse::{Analyser, BatchLimit};
 use crate::capture::{LiveSettings, Policy, SourceInfo, SourceSpec};
 use crate::draw::Annotator;
 use crate::gate::GateSettings;
@@ -30,7 +30,7 @@ pub(super) struct PipelineRun {
 struct Times(Vec<Instant>);
 
 impl PipelineRun {
-    pub(super) fn new(source: SourceSpec, frames: u64, batch: usize) -> Self {
+    pub(super) fn new(source: SourceSpec, frames: u64, batch: BatchLimit) -> Self {
         let settings = RunSettings {
             sources: vec![NamedSource { name: source.name(), spec: source }],
             policy: Some(Policy::Recorded),

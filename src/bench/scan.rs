@@ -71,15 +71,15 @@ impl ScanStages {
             [far, near].map(|pictures| pictures.into_iter().map(ForwardRequest::from).collect::<Vec<_>>());
         watch.lap();
         // By turns, as in a run: what one pass leaves in the caches is there for the next.
-        let (mut far, mut near) = (far.chunks(batch), near.chunks(batch));
-        let (mut far_layers, mut near_layers) = (Vec::new(), Vec::new());
-        while let Some(pictures) = far.next() {
-            far_layers.extend(scanner.begin(pictures)?);
-            if let Some(pictures) = near.next() {
-                near_layers.extend(scanner.begin(pictures)?);
+        let mut layers = [Vec::new(), Vec::new()];
+        for batch in (0..frames.len()).step_by(batch).map(|first| first..first + batch) {
+            for (layers, pictures) in layers.iter_mut().zip([&far, &near]) {
+                // Frames of a size have a near view or none.
+                let pictures = &pictures[batch.start.min(pictures.len())..batch.end.min(pictures.len())];
+                layers.extend(scanner.begin(pictures)?);
             }
         }
-        let (far, near) = (far_layers, near_layers);
+        let [far, near] = layers;
         engine.wait()?;
         laps.add(Stage::Forward, watch.lap(), frames.len());
         let wait =

@@ -14,7 +14,7 @@ use super::saving::Saving;
 use super::scan::ScanStages;
 use super::stage::Stage;
 use super::whole::WholeStages;
-use crate::analyse::{Analyser, FrameRequest, Steps, View};
+use crate::analyse::{Analyser, BatchLimit, FrameRequest, Steps, View};
 use crate::capture::SourceSpec;
 use crate::config::available_threads;
 use crate::config::bench::VariantSettings;
@@ -68,7 +68,10 @@ impl Variant {
         let engine = Engine::load(&settings.model, device::resolve(settings.device)?)?;
         let engine = engine.with_precision(settings.precision)?.with_resolution(settings.resolution)?;
         let analyser = Analyser::new(engine, settings.view);
-        let batch = settings.batch.unwrap_or_else(|| analyser.suitable_batch(false));
+        let limit = match settings.batch {
+            Some(frames) => BatchLimit::of_frames(frames),
+            None => analyser.suitable_batch(true),
+        };
         let stages = match settings.view {
             View::Scan(view) => Stages::Scan(Box::new(ScanStages::new(&view, analyser.classes()))),
             View::Whole(view) => {
@@ -76,10 +79,10 @@ impl Variant {
             }
         };
         let tracker = Tracker::new(TrackSettings::default(), analyser.classes());
-        let run = PipelineRun::new(settings.source.clone(), settings.frames, batch);
+        let run = PipelineRun::new(settings.source.clone(), settings.frames, limit);
         Ok(Self {
             settings: settings.clone(),
-            batch,
+            batch: limit.frames,
             frames,
             analyser,
             stages,

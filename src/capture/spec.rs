@@ -255,6 +255,15 @@ impl SourceSpec {
         }
     }
 
+    /// Whether its frames are there, and wait to be decoded: those of a pipe or of another machine may take any time.
+    pub fn is_at_hand(&self) -> bool {
+        match self {
+            Self::VideoFile(path) | Self::Image(path) => path.is_file(),
+            Self::Synthetic { .. } => true,
+            Self::Camera(_) | Self::Stream(_) => false,
+        }
+    }
+
     /// Opens the source. A recorded one is read up to its first frame, so that a file without
     /// any fails here.
     ///

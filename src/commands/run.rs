@@ -5,7 +5,7 @@ use std::io::Write;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::analyse::Analyser;
+use crate::analyse::{Analyser, BatchLimit};
 use crate::capture::{Policy, SourceInfo, SourceSpec};
 use crate::cli::{ProgressArg, RunArgs};
 use crate::config::RunConfig;
@@ -55,7 +55,10 @@ pub fn run(args: &RunArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     config.run.model = identity(&config.model)?;
     let engine = if config.view.needs_gradients() { engine } else { engine.for_forward_passes() };
     let mut analyser = Analyser::new(engine, config.view);
-    config.run.batch = config.batch.unwrap_or_else(|| analyser.suitable_batch(config.run.any_is_live()));
+    config.run.batch = match config.batch {
+        Some(frames) => BatchLimit::of_frames(frames),
+        None => analyser.suitable_batch(config.run.frames_can_wait()),
+    };
     let annotator = Annotator::new()?;
     sinks.extend(open_files(&config, &stats)?);
     #[cfg(feature = "opencv")]

@@ -43,7 +43,7 @@ pub struct VariantSettings {
     pub precision: PrecisionChoice,
     /// Threads of a forward pass on the CPU; all cores if `None`.
     pub threads: Option<usize>,
-    /// Most frames in one forward pass; what suits the device if `None`.
+    /// Most frames in one forward pass; what suits device and view if `None`.
     pub batch: Option<usize>,
     /// How densely the network looks.
     pub resolution: Resolution,

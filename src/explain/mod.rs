@@ -84,6 +84,11 @@ impl Needs {
     pub fn first_tap(self) -> Tap {
         if self == Self::Layer3 { Tap::Layer3 } else { Tap::Layer4 }
     }
+
+    /// Whether the network is passed through, forward or back, once more.
+    pub fn further_passes(self) -> bool {
+        self >= Self::Layer3
+    }
 }
 
 /// A way to explain a class.

@@ -20,15 +20,15 @@ use super::tensors::to_rows;
 /// What a stage of the network gave for one picture, on its device. It belongs to the thread that owns the engine.
 #[derive(Debug)]
 pub struct DeviceLayer {
-    activations: Activations,
+    activations: Place,
     grid: (usize, usize),
     mean: Array1<f64>,
     answers: Option<Answers>,
 }
 
-/// (positions, filters).
+/// Activations (positions, filters) where they were computed.
 #[derive(Debug)]
-enum Activations {
+enum Place {
     /// As our own convolutions leave them. They are no tensors: after some operations on these, threads of libtorch that have
     /// nothing left to do keep a processor busy for milliseconds.
     Host(Array2<f32>),
@@ -230,7 +230,7 @@ impl Batch {
                 squares: f64::from(values[filters]).powi(2),
             }
         });
-        let activations = Activations::Device(self.activations.f_get(index as i64)?);
+        let activations = Place::Device(self.activations.f_get(index as i64)?);
         Ok(DeviceLayer { activations, grid: self.grid, mean, answers })
     }
 }
@@ -266,7 +266,7 @@ impl DeviceLayer {
         if mean.iter().any(|mean| !mean.is_finite()) {
             return Err(ModelError::NotFinite);
         }
-        Ok(Self { activations: Activations::Host(activations), grid, mean, answers: None })
+        Ok(Self { activations: Place::Host(activations), grid, mean, answers: None })
     }
 
     /// Rows and columns of positions.
@@ -286,8 +286,8 @@ impl DeviceLayer {
     /// When libtorch refuses.
     pub fn activations(&self) -> Result<Cow<'_, Array2<f32>>, ModelError> {
         Ok(match &self.activations {
-            Activations::Host(activations) => Cow::Borrowed(activations),
-            Activations::Device(activations) => Cow::Owned(to_rows(activations)?),
+            Place::Host(activations) => Cow::Borrowed(activations),
+            Place::Device(activations) => Cow::Owned(to_rows(activations)?),
         })
     }
 
@@ -298,8 +298,8 @@ impl DeviceLayer {
     /// When libtorch refuses.
     pub fn into_host(self) -> Result<Layer, ModelError> {
         let activations = match self.activations {
-            Activations::Host(activations) => activations,
-            Activations::Device(activations) => to_rows(&activations)?,
+            Place::Host(activations) => activations,
+            Place::Device(activations) => to_rows(&activations)?,
         };
         Ok(Layer { activations, grid: self.grid })
     }
@@ -319,8 +319,8 @@ impl DeviceLayer {
             return Ok(answers.products.slice(s![.., ..answers.asked.weights.1]).to_owned());
         }
         match &self.activations {
-            Activations::Host(activations) => Ok(activations.dot(weights.host())),
-            Activations::Device(activations) => {
+            Place::Host(activations) => Ok(activations.dot(weights.host())),
+            Place::Device(activations) => {
                 let _no_gradients = tch::no_grad_guard();
                 Ok(to_rows(&activations.f_matmul(&weights.on(activations.device())?)?)?)
             }
@@ -345,13 +345,13 @@ impl DeviceLayer {
             return Ok(answers.sums_of_squares(self.mean.view()));
         }
         match &self.activations {
-            Activations::Host(activations) => {
+            Place::Host(activations) => {
                 let centred = activations - centre.host();
                 let scores = centred.dot(directions.host());
                 let sum = |values: &Array2<f32>| values.iter().map(|&value| f64::from(value * value)).sum();
                 Ok((sum(&scores), sum(&centred)))
             }
-            Activations::Device(activations) => {
+            Place::Device(activations) => {
                 let _no_gradients = tch::no_grad_guard();
                 let device = activations.device();
                 let centred = activations.f_sub(&centre.on(device)?)?;
@@ -473,10 +473,15 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "filters of the weights")]
     fn weights_of_other_filters_are_a_mistake() {
         let layer = layers(&batch(), &[None, None]).unwrap().remove(0);
-        let _ = layer.times(&DeviceMatrix::new(matrix(6, 2, 6)));
+        let of = |rows, columns| DeviceMatrix::new(matrix(rows, columns, 6));
+        for layer in [&layer, &on_host(&layer)] {
+            let refuses = |work: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err();
+            assert!(refuses(&|| drop(layer.times(&of(6, 2)))));
+            assert!(refuses(&|| drop(layer.sums_of_squares(&of(1, 6), &of(7, 2)))));
+            assert!(refuses(&|| drop(layer.sums_of_squares(&of(1, 7), &of(6, 2)))));
+        }
     }
 
     #[test]
@@ -485,7 +490,7 @@ mod tests {
         let exact = layers(&batch(), &[None, None]).unwrap();
         let half = layers(&channels_last.to_kind(Kind::Half), &[None, None]).unwrap();
         for (exact, half) in exact.iter().zip(&half) {
-            assert!(matches!(&half.activations, Activations::Device(tensor) if tensor.kind() == Kind::Float));
+            assert!(matches!(&half.activations, Place::Device(tensor) if tensor.kind() == Kind::Float));
             // Values below 2 are rounded by at most 2^-11, half of their last place.
             let difference = &*half.activations().unwrap() - &*exact.activations().unwrap();
             assert!(largest(difference.mapv(f64::from).into_iter()) <= 1.0 / 2048.0);

@@ -10,7 +10,7 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use super::ModelError;
 use super::device_resize::DeviceResizer;
-use super::preprocess::{recycle, resize};
+use super::preprocess::{copy, recycle, resize};
 use super::upload::{Place, UploadedFrames};
 
 /// A picture, which may be that of somebody else. It belongs to the thread that owns the engine.
@@ -72,7 +72,8 @@ impl<'a> Picture<'a> {
     /// The same picture once more. What lies on a device is not copied, nor is what is somebody else's.
     pub fn another(&self) -> Self {
         Self(match &self.0 {
-            Pixels::Host(image) => Pixels::Host(image.clone()),
+            Pixels::Host(Cow::Borrowed(image)) => Pixels::Host(Cow::Borrowed(image)),
+            Pixels::Host(Cow::Owned(image)) => Pixels::Host(Cow::Owned(copy(image))),
             Pixels::Device { frames, index, size } => {
                 Pixels::Device { frames: Rc::clone(frames), index: *index, size: *size }
             }

@@ -9,8 +9,8 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, TchError, Tensor};
 
-/// Pictures whose memory a thread keeps: both views of the frames of a batch.
-const MOST_SPARE: usize = 16;
+/// Most bytes of pictures that a thread keeps: those of both views of a batch at the default size.
+const MOST_SPARE: usize = 16_000_000;
 
 thread_local! {
     /// Keeps the memory between its two passes from picture to picture.
@@ -58,7 +58,11 @@ pub fn squeeze(image: &RgbImage, crop: Option<Crop>, side: u32) -> RgbImage {
 pub fn resize(image: &RgbImage, crop: Option<Crop>, size: (u32, u32)) -> RgbImage {
     let (width, height) = image.dimensions();
     if crop.is_none() && (width, height) == size {
-        return image.clone();
+        return copy(image);
+    }
+    // Of no pixels the library makes none.
+    if width == 0 || height == 0 {
+        return RgbImage::new(size.0, size.1);
     }
     let mut options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
     if let Some(Crop { left, top, width, height }) = crop {
@@ -74,6 +78,13 @@ pub fn resize(image: &RgbImage, crop: Option<Crop>, size: (u32, u32)) -> RgbImag
     RgbImage::from_raw(size.0, size.1, target.into_vec()).expect("the target holds width x height x 3 bytes")
 }
 
+/// A copy, in the memory of a picture that is no longer needed.
+pub(super) fn copy(image: &RgbImage) -> RgbImage {
+    let mut pixels = spare(image.len());
+    pixels.copy_from_slice(image);
+    RgbImage::from_raw(image.width(), image.height(), pixels).expect("as many bytes as the picture has")
+}
+
 /// So many bytes of anything.
 fn spare(bytes: usize) -> Vec<u8> {
     let kept = SPARE.with_borrow_mut(|spare| {
@@ -87,10 +98,10 @@ fn spare(bytes: usize) -> Vec<u8> {
 /// the system's to clear, page by page, with each frame.
 pub(super) fn recycle(image: RgbImage) {
     SPARE.with_borrow_mut(|spare| {
-        if spare.len() == MOST_SPARE {
+        spare.push_back(image.into_raw());
+        while spare.iter().map(Vec::len).sum::<usize>() > MOST_SPARE {
             spare.pop_front();
         }
-        spare.push_back(image.into_raw());
     });
 }
 
@@ -203,15 +214,28 @@ mod tests {
     #[test]
     fn what_memory_held_before_does_not_show() {
         let image = RgbImage::from_fn(64, 48, |x, y| image::Rgb([x as u8, y as u8, 7]));
-        let sizes = [(20, 10), (10, 20), (33, 31)];
+        let sizes = [(20, 10), (10, 20), (33, 31), (64, 48)];
         let expected = sizes.map(|size| resize(&image, None, size));
-        for round in 0..2 * MOST_SPARE {
-            for (size, expected) in sizes.into_iter().zip(&expected) {
-                assert!(resize(&image, None, size) == *expected, "{round} {size:?}");
-                recycle(RgbImage::from_pixel(size.0, size.1, image::Rgb([99; 3])));
-            }
+        for (size, expected) in sizes.into_iter().zip(&expected) {
+            recycle(RgbImage::from_pixel(size.0, size.1, image::Rgb([99; 3])));
+            assert!(resize(&image, None, size) == *expected, "{size:?}");
         }
-        assert_eq!(SPARE.with_borrow(VecDeque::len), sizes.len());
+        recycle(RgbImage::from_pixel(2, 2, image::Rgb([99; 3])));
+        assert!(resize(&RgbImage::new(0, 5), None, (2, 2)).iter().all(|&level| level == 0), "nothing is black");
+    }
+
+    #[test]
+    fn a_thread_keeps_a_few_pictures() {
+        let bytes = || SPARE.with_borrow(|spare| spare.iter().map(Vec::len).sum::<usize>());
+        for side in 1000..1010 {
+            recycle(RgbImage::new(side, side));
+            assert!(bytes() <= MOST_SPARE, "{side}");
+        }
+        assert!(bytes() > MOST_SPARE / 2);
+        let newest = RgbImage::new(1010, 1010);
+        let at = newest.as_ptr();
+        recycle(newest);
+        assert_eq!(resize(&RgbImage::new(3, 3), None, (1010, 1010)).as_ptr(), at, "the oldest go first");
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub trait Message {
 
     /// Whether it is the last of its source.
     fn is_last(&self) -> bool;
+
+    /// Bytes of its pixels.
+    fn bytes(&self) -> usize;
 }
 
 /// Where inference takes the messages of one capture thread from.
@@ -37,6 +40,8 @@ pub struct Feed<T> {
     held: Option<T>,
     /// How old a message may be when it is taken.
     max_age: Option<Duration>,
+    /// See [`Feed::at_hand`].
+    is_at_hand: bool,
     counters: Arc<DropCounters>,
 }
 
@@ -71,10 +76,16 @@ pub fn feed<T>(places: usize, max_age: Option<Duration>, shutdown: &Shutdown) ->
         counters: Arc::clone(&counters),
         shutdown: shutdown.clone(),
     };
-    (sender, Feed { receiver, states, held: None, max_age, counters })
+    (sender, Feed { receiver, states, held: None, max_age, is_at_hand: false, counters })
 }
 
 impl<T> Feed<T> {
+    /// The same, with messages that come as fast as they are taken until the last has come, so that it is no use to go on without
+    /// them.
+    pub fn at_hand(self) -> Self {
+        Self { is_at_hand: true, ..self }
+    }
+
     /// Counts the frames that were dropped.
     pub(super) fn drops(&self) -> Arc<DropCounters> {
         Arc::clone(&self.counters)
@@ -141,9 +152,9 @@ impl<T: Message> Feeds<T> {
         self.feeds.len()
     }
 
-    /// Whether the only one left keeps all that it is given, however old.
-    pub fn are_a_recording(&self) -> bool {
-        matches!(&self.feeds[..], [feed] if feed.max_age.is_none())
+    /// Whether what is still to come is [at hand](Feed::at_hand), and from a single feed, so that it always comes in one order.
+    pub fn are_at_hand(&self) -> bool {
+        matches!(&self.feeds[..], [feed] if feed.is_at_hand)
     }
 
     /// Whether all have ended.

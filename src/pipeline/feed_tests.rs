@@ -11,6 +11,10 @@ impl Message for i32 {
     fn is_last(&self) -> bool {
         false
     }
+
+    fn bytes(&self) -> usize {
+        0
+    }
 }
 
 /// A frame that was captured so long ago.
@@ -24,6 +28,10 @@ impl Message for Aged {
 
     fn is_last(&self) -> bool {
         false
+    }
+
+    fn bytes(&self) -> usize {
+        0
     }
 }
 

@@ -10,41 +10,49 @@ use crossbeam_channel::{Receiver, Sender};
 use super::Problem;
 use super::feed::{Feeds, Message, NoMessage};
 use super::stages::Captured;
-use crate::analyse::{FrameRequest, Pending, Submission};
+use crate::analyse::{BatchLimit, FrameRequest, Pending, Submission};
 use crate::capture::Policy;
 use crate::gate::{Gate, Verdict};
 use crate::model::upload::Uploads;
 use crate::shutdown::Shutdown;
 
-/// How long a batch that is not full waits for further frames.
+/// How long a batch that is not full waits for frames of other sources.
 const GATHERING: Duration = Duration::from_millis(3);
 
-/// Up to `most` messages: waits for the first, takes of the others what is there or comes within a moment, and of a recording
-/// as many as come until it ends, so that what shares a pass does not depend on how fast it is decoded. Empty once all feeds have
-/// ended.
-fn gather<T: Message>(feeds: &mut Feeds<T>, most: usize) -> Vec<T> {
+/// Messages up to a limit: waits for the first, takes of the others what is there or comes within a moment and, of those that
+/// are at hand, all, so that what shares a pass does not depend on how fast it is decoded. Empty once all feeds have ended.
+fn gather<T: Message>(feeds: &mut Feeds<T>, limit: BatchLimit) -> Vec<T> {
     let gathered: Vec<T> = feeds.next(None).into_iter().collect();
     let until = match feeds.len() {
-        _ if feeds.are_a_recording() => None,
+        _ if feeds.are_at_hand() => None,
         // With a single feed there is nobody to wait for.
         ..=1 => Some(Instant::now()),
         _ => Some(Instant::now() + GATHERING),
     };
-    fill_up(gathered, feeds, most, until)
+    fill_up(gathered, feeds, limit, until)
 }
 
-/// Up to `most` messages that are there already.
-fn gather_ready<T: Message>(feeds: &mut Feeds<T>, most: usize) -> Vec<T> {
+/// Messages up to a limit that are there already.
+fn gather_ready<T: Message>(feeds: &mut Feeds<T>, limit: BatchLimit) -> Vec<T> {
     let now = Some(Instant::now());
     let gathered = feeds.next(now).into_iter().collect();
-    fill_up(gathered, feeds, most, now)
+    fill_up(gathered, feeds, limit, now)
 }
 
 /// Adds what comes until then, and up to the end of a source.
-fn fill_up<T: Message>(mut gathered: Vec<T>, feeds: &mut Feeds<T>, most: usize, until: Option<Instant>) -> Vec<T> {
-    while gathered.len() < most && gathered.last().is_some_and(|last| !last.is_last()) {
+fn fill_up<T: Message>(
+    mut gathered: Vec<T>,
+    feeds: &mut Feeds<T>,
+    limit: BatchLimit,
+    until: Option<Instant>,
+) -> Vec<T> {
+    let mut bytes: usize = gathered.iter().map(Message::bytes).sum();
+    while gathered.len() < limit.frames && bytes < limit.bytes && gathered.last().is_some_and(|last| !last.is_last()) {
         match feeds.next(until) {
-            Ok(message) => gathered.push(message),
+            Ok(message) => {
+                bytes += message.bytes();
+                gathered.push(message);
+            }
             Err(NoMessage::Timeout | NoMessage::Over) => break,
         }
     }
@@ -54,8 +62,8 @@ fn fill_up<T: Message>(mut gathered: Vec<T>, feeds: &mut Feeds<T>, most: usize, 
 /// How the stage works.
 #[derive(Clone, Copy)]
 pub(super) struct InferenceSettings<'a> {
-    /// Most frames in one forward pass.
-    pub(super) batch: usize,
+    /// What a forward pass has at most.
+    pub(super) batch: BatchLimit,
     /// Whether recorded frames may wait, already gathered, for the network that is busy with others: a GPU gets them meanwhile.
     pub(super) works_ahead: bool,
     pub(super) gate: &'a Mutex<Gate>,
@@ -200,6 +208,8 @@ mod tests {
     #[derive(Debug, PartialEq)]
     struct Number(usize, usize);
 
+    /// Of a message.
+    const BYTES: usize = 100;
     /// Of the last message of a source.
     const LAST: usize = usize::MAX;
 
@@ -211,32 +221,54 @@ mod tests {
         fn is_last(&self) -> bool {
             self.1 == LAST
         }
+
+        fn bytes(&self) -> usize {
+            BYTES
+        }
     }
 
     fn feeds(places: usize, count: usize) -> (Vec<FeedSender<Number>>, Feeds<Number>) {
-        let max_age = Some(Duration::from_secs(60));
         let (senders, feeds): (_, Vec<Feed<Number>>) =
-            (0..count).map(|_| feed(places, max_age, &Shutdown::default())).unzip();
+            (0..count).map(|_| feed(places, None, &Shutdown::default())).unzip();
         (senders, Feeds::new(feeds))
     }
 
+    /// So many messages at most.
+    fn most(frames: usize) -> BatchLimit {
+        BatchLimit::of_frames(frames)
+    }
+
+    /// Messages of two sources, one after the other.
+    const SOURCES: [usize; 8] = [0, 1, 2, 3, 4, LAST, 0, 1];
+
     #[test]
-    fn a_recording_fills_its_batches_however_slowly_it_comes() {
-        let (sender, feed) = feed(1, None, &Shutdown::default());
-        let mut feeds = Feeds::new(vec![feed]);
-        std::thread::scope(|scope| {
-            scope.spawn(move || {
-                for message in [0, 1, 2, 3, 4, LAST, 0, 1] {
-                    std::thread::sleep(Duration::from_millis(5));
-                    sender.send_waiting(Number(0, message)).unwrap();
-                }
+    fn what_is_at_hand_fills_its_batches_however_slowly_it_comes() {
+        let of_three = BatchLimit { frames: 4, bytes: 3 * BYTES };
+        let of_one = BatchLimit { frames: 4, bytes: 1 };
+        // What has ended waits for no other.
+        for (limit, expected) in [(most(4), &[4, 2, 2][..]), (of_three, &[3, 3, 2]), (of_one, &[1; 8])] {
+            let (sender, feed) = feed(1, None, &Shutdown::default());
+            let mut feeds = Feeds::new(vec![feed.at_hand()]);
+            std::thread::scope(|scope| {
+                scope.spawn(move || {
+                    for message in SOURCES {
+                        std::thread::sleep(Duration::from_millis(5));
+                        sender.send_waiting(Number(0, message)).unwrap();
+                    }
+                });
+                let gather = || Some(gather(&mut feeds, limit).len()).filter(|&size| size > 0);
+                assert_eq!(std::iter::from_fn(gather).collect::<Vec<_>>(), expected, "{limit:?}");
             });
-            let mut sizes = Vec::new();
-            while let gathered @ [_, ..] = &gather(&mut feeds, 4)[..] {
-                sizes.push(gathered.len());
-            }
-            assert_eq!(sizes, [4, 2, 2], "what has ended waits for no other");
-        });
+        }
+    }
+
+    #[test]
+    fn what_may_take_any_time_is_not_waited_for() {
+        let (senders, mut feeds) = feeds(1, 1);
+        for message in SOURCES {
+            senders[0].send_waiting(Number(0, message)).unwrap();
+            assert_eq!(gather(&mut feeds, most(4)), [Number(0, message)]);
+        }
     }
 
     #[test]
@@ -248,20 +280,20 @@ mod tests {
         for (source, message) in [(1, 0), (2, 0), (1, 1), (2, 1)] {
             senders[source].send_waiting(Number(source, message)).unwrap();
         }
-        assert_eq!(gather(&mut feeds, 4), [Number(0, 0), Number(1, 0), Number(2, 0), Number(0, 1)]);
-        assert_eq!(gather(&mut feeds, 4), [Number(1, 1), Number(2, 1), Number(0, 2), Number(0, 3)]);
-        assert_eq!(gather(&mut feeds, 1), [Number(0, 4)]);
+        assert_eq!(gather(&mut feeds, most(4)), [Number(0, 0), Number(1, 0), Number(2, 0), Number(0, 1)]);
+        assert_eq!(gather(&mut feeds, most(4)), [Number(1, 1), Number(2, 1), Number(0, 2), Number(0, 3)]);
+        assert_eq!(gather(&mut feeds, most(1)), [Number(0, 4)]);
     }
 
     #[test]
     fn a_batch_takes_what_is_there_and_ends_with_the_feeds() {
         let (senders, mut feeds) = feeds(4, 2);
         senders[1].send_waiting(Number(1, 0)).unwrap();
-        assert_eq!(gather(&mut feeds, 8), [Number(1, 0)], "nobody waits for a source that has nothing");
+        assert_eq!(gather(&mut feeds, most(8)), [Number(1, 0)], "nobody waits for a source that has nothing");
         senders[0].send_waiting(Number(0, 0)).unwrap();
         drop(senders);
-        assert_eq!(gather(&mut feeds, 8), [Number(0, 0)]);
-        assert!(gather(&mut feeds, 8).is_empty());
+        assert_eq!(gather(&mut feeds, most(8)), [Number(0, 0)]);
+        assert!(gather(&mut feeds, most(8)).is_empty());
     }
 
     /// What comes of frames of two sources, the second of which is live if `is_live`, and of their ends.
@@ -298,7 +330,7 @@ mod tests {
         let (to_explanation, batches) = bounded(1);
         let (to_inference, explained) = bounded(MOST_UNDER_WAY);
         let (output, analysed) = bounded(1);
-        let settings = InferenceSettings { batch: 2, works_ahead, gate, shutdown };
+        let settings = InferenceSettings { batch: most(2), works_ahead, gate, shutdown };
         std::thread::scope(|scope| {
             scope.spawn(move || infer(Feeds::new(vec![feed]), submission, settings, &to_explanation, &explained));
             scope.spawn(move || explain(&batches, completion, gate, shutdown, &output, &to_inference));

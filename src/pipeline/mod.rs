@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{bounded, unbounded};
 
-use crate::analyse::Analyser;
+use crate::analyse::{Analyser, BatchLimit};
 use crate::capture::{CaptureError, LiveSettings, Policy, SourceInfo, SourceSpec, SourceState};
 use crate::draw::Annotator;
 use crate::exit_code::ExitCode;
@@ -64,8 +64,8 @@ pub struct RunSettings {
     pub policy: Option<Policy>,
     /// Frames to take from each source.
     pub limit: Option<u64>,
-    /// Most frames in one forward pass, at least 1.
-    pub batch: usize,
+    /// What a forward pass has at most.
+    pub batch: BatchLimit,
     /// Which sources are analysed only when their picture changes.
     pub gate: GateSettings,
     /// For how long somebody may be seen without a mask before it is an alarm.
@@ -77,9 +77,11 @@ pub struct RunSettings {
 }
 
 impl RunSettings {
-    /// Whether frames of some source must not wait for others.
-    pub fn any_is_live(&self) -> bool {
-        self.policy == Some(Policy::Live) || self.sources.iter().any(|source| source.spec.policy() == Policy::Live)
+    /// Whether no frame need be passed on as soon as it comes: none is live, and none is compared with what was found in the
+    /// one before.
+    pub fn frames_can_wait(&self) -> bool {
+        let is_live = |source: &NamedSource| self.policy.unwrap_or(source.spec.policy()) == Policy::Live;
+        !self.gate.recorded && !self.sources.iter().any(is_live)
     }
 }
 
@@ -187,7 +189,7 @@ pub fn run(
     std::thread::scope(|scope| {
         let (reports, from_stages) = unbounded();
         let mut threads = Threads::new(scope, reports.clone(), Arc::clone(stats), shutdown);
-        let queue = QUEUE.max(settings.batch);
+        let queue = QUEUE.max(settings.batch.frames);
         let mut feeds = Vec::new();
         let mut sources_of_feeds = Vec::new();
         if !ending.is_empty() {
@@ -196,7 +198,8 @@ pub fn run(
                 _ => (queue, None),
             };
             let (sender, feed) = feed(places, max_age, shutdown);
-            feeds.push(feed);
+            let are_at_hand = max_age.is_none() && ending.iter().all(|(_, source)| source.spec.is_at_hand());
+            feeds.push(if are_at_hand { feed.at_hand() } else { feed });
             sources_of_feeds.push(ending[0].0);
             threads.spawn("capture".to_owned(), move || Ending::Stage(stages::capture(&ending, &sender, capture)));
         }

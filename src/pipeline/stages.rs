@@ -45,6 +45,13 @@ impl Message for Captured {
     fn is_last(&self) -> bool {
         matches!(self, Self::Closed { .. })
     }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Frame { frame, .. } => frame.image.len(),
+            Self::State { .. } | Self::Closed { .. } => 0,
+        }
+    }
 }
 
 /// From inference to the findings.

@@ -25,6 +25,9 @@ struct Progress {
     done: AtomicUsize,
 }
 
+/// Another thread panicked; the scope of all passes that on.
+struct Broken;
+
 /// Says that a thread panicked, whose task will never be done.
 struct Breaker<'a>(&'a AtomicBool);
 
@@ -64,7 +67,9 @@ impl Team {
                     work(number, task, thread);
                     step.done.fetch_add(1, Ordering::Release);
                 }
-                step.wait(&broken);
+                if step.wait(&broken).is_err() {
+                    break;
+                }
             }
         };
         match &self.others {
@@ -89,10 +94,12 @@ impl Progress {
     }
 
     /// Waits until all tasks are done: not for all threads, one of which may have lost its processor to a decoder.
-    fn wait(&self, broken: &AtomicBool) {
+    fn wait(&self, broken: &AtomicBool) -> Result<(), Broken> {
         let mut spins = 0;
         while self.done.load(Ordering::Acquire) < self.tasks {
-            assert!(!broken.load(Ordering::Relaxed), "another thread of the forward pass panicked");
+            if broken.load(Ordering::Relaxed) {
+                return Err(Broken);
+            }
             spins += 1;
             if spins < SPINS {
                 std::hint::spin_loop();
@@ -100,6 +107,7 @@ impl Progress {
                 std::thread::yield_now();
             }
         }
+        Ok(())
     }
 }
 
@@ -138,12 +146,27 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_reaches_the_caller_and_leaves_nobody_waiting() {
-        let team = Team::new(3).unwrap();
-        let walked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            team.walk(&[8, 8], |step, task, _| assert!(step == 0 || task != 2, "on purpose"));
-        }));
-        assert!(walked.is_err());
-        team.walk(&[1], |_, _, _| {});
+    fn a_panic_reaches_the_caller_as_it_is_and_leaves_nobody_waiting() {
+        for threads in [1, 3] {
+            let team = Team::new(threads).unwrap();
+            for by_caller in [true, false].into_iter().filter(|by_caller| *by_caller || threads > 1) {
+                let has_panicked = AtomicBool::new(false);
+                let walked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    team.walk(&[8, 8], |step, _, thread| {
+                        if step == 0 {
+                            return;
+                        }
+                        assert!((thread == 0) != by_caller || has_panicked.swap(true, Ordering::Relaxed), "on purpose");
+                        // Whoever is to panic gets a task.
+                        while !has_panicked.load(Ordering::Relaxed) {
+                            std::thread::yield_now();
+                        }
+                    });
+                }));
+                let panic = walked.unwrap_err();
+                assert_eq!(panic.downcast_ref(), Some(&"on purpose"), "{threads} threads, by the caller: {by_caller}");
+                team.walk(&[1], |_, _, _| {});
+            }
+        }
     }
 }
