@@ -237,7 +237,8 @@ pub fn run(
         threads.spawn("inference".to_owned(), move || {
             Ending::Stage(inference::infer(Feeds::new(feeds), submission, inference, &to_explanation, &explained))
         });
-        let (to_findings, from_explanation) = bounded(queue);
+        // A GPU must not wait for those who draw; a CPU does the drawing, too.
+        let (to_findings, from_explanation) = bounded(if works_ahead { queue } else { QUEUE });
         threads.spawn("explanation".to_owned(), move || {
             Ending::Stage(explanation::explain(
                 &from_inference,
