@@ -62,7 +62,7 @@ impl Clip {
                 continue;
             }
             let (picture, view) = scanner.prepare(&frame.image)?.far;
-            let layer = scanner.infer(&[picture.another().into()])?.pop().context("no answer")?;
+            let layer = scanner.engine().layer4(&[picture.another().into()])?.pop().context("no answer")?;
             let picture = picture.on_host()?.into_owned();
             let still = before.map_or_else(Vec::new, |before| still_positions(&before, &picture));
             before = Some(picture);

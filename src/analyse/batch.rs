@@ -12,9 +12,9 @@ use crate::stopwatch::Stopwatch;
 /// What the network says of a picture, and the picture's share of the time that it took.
 pub(super) type Answer<A> = Result<(A, Duration), ExplainError>;
 
-/// Gives pictures that have been prepared to `pass`, those of one size, as `size_of` has it, at once, and its answers in the order of the
-/// pictures. A pass that fails is repeated for each of its pictures alone, so that a bad one spoils no other. (What is too much
-/// at once is the engine's business.)
+/// Gives pictures that have been prepared to `pass`, those of one size, as `size_of` has it, at once, and its answers in the
+/// order of the pictures. A pass that fails is repeated for each of its pictures alone, so that a bad one spoils no other. (What
+/// is too much at once is the engine's business.)
 pub(super) fn infer<P, A>(
     prepared: impl IntoIterator<Item = Result<P, ExplainError>>,
     size_of: impl Fn(&P) -> (u32, u32),

@@ -132,7 +132,7 @@ impl Submission<'_> {
             }
         }
         let size_of = |request: &ForwardRequest| request.picture.dimensions();
-        let layers = batch::infer(pictures, size_of, |pictures| self.scanner.begin(pictures));
+        let layers = batch::infer(pictures, size_of, |pictures| self.scanner.engine().begin_layer4(pictures));
         Pending { frames: requests.iter().map(Sighting::from).zip(prepared).collect(), layers }
     }
 }

@@ -76,7 +76,7 @@ impl ScanStages {
             for (layers, pictures) in layers.iter_mut().zip([&far, &near]) {
                 // Frames of a size have a near view or none.
                 let pictures = &pictures[batch.start.min(pictures.len())..batch.end.min(pictures.len())];
-                layers.extend(scanner.begin(pictures)?);
+                layers.extend(engine.begin_layer4(pictures)?);
             }
         }
         let [far, near] = layers;

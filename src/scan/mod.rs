@@ -29,10 +29,8 @@ use ndarray::{Array1, Array2};
 use crate::boxes::Detection;
 use crate::explain::{ExplainError, Reduction};
 use crate::labels::BACKGROUND;
-use crate::model::ModelError;
-use crate::model::device_layer::{DeviceLayer, PendingLayer};
+use crate::model::device_layer::DeviceLayer;
 use crate::model::engine::Engine;
-use crate::model::forward::ForwardRequest;
 use crate::model::picture::Picture;
 use crate::pca::cache::{Activations, KeptBasis};
 use crate::stopwatch::Stopwatch;
@@ -167,7 +165,7 @@ impl Scanner {
         let mut watch = Stopwatch::start();
         let Prepared { far: (far, view), near } = self.prepare(picture)?;
         let prepare = watch.lap();
-        let mut answers = self.infer(&[far.into()])?;
+        let mut answers = self.engine.layer4(&[far.into()])?;
         let layer4 = answers.pop().expect("one answer for one picture").into_host()?;
         let infer = watch.lap();
         let activations = layer4.activations.view();
@@ -179,7 +177,7 @@ impl Scanner {
         let scan = Scan { times: ScanTimes { prepare, infer, reduce, ..scan.times }, ..scan };
         let Some((near, near_view)) = near else { return Ok(scan) };
         watch.lap();
-        let mut answers = self.infer(&[near.into()])?;
+        let mut answers = self.engine.layer4(&[near.into()])?;
         let layer4 = answers.pop().expect("one answer for one picture");
         let infer = watch.lap();
         let reading = folded.read_layer(&layer4)?;
@@ -215,24 +213,6 @@ impl Scanner {
         let short_side = self.finder.settings.short_side_of(frame);
         let near_side = self.finder.settings.near_side.filter(|&near| near::is_worthwhile(near, short_side));
         Ok(Prepared { far: at(short_side)?, near: near_side.map(at).transpose()? })
-    }
-
-    /// Sends prepared pictures, all of one size, through the network. Returns before a GPU has computed anything.
-    ///
-    /// # Errors
-    ///
-    /// When libtorch fails, or a CPU has computed what is not finite, which a damaged model causes.
-    pub fn begin(&self, prepared: &[ForwardRequest]) -> Result<Vec<PendingLayer>, ModelError> {
-        self.engine.begin_layer4(prepared)
-    }
-
-    /// As [`Self::begin`], and waits for it.
-    ///
-    /// # Errors
-    ///
-    /// When libtorch fails or an activation is not finite, which a damaged model causes.
-    pub fn infer(&self, prepared: &[ForwardRequest]) -> Result<Vec<DeviceLayer>, ModelError> {
-        self.engine.layer4(prepared)
     }
 }
 
