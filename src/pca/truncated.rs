@@ -6,8 +6,8 @@
 //! subspace they span is solved exactly. The variances are those along the directions returned (Rayleigh-Ritz), so the
 //! captured variance is never overstated.
 
-use ndarray::{Array1, Array2, ArrayView2, s};
-use ndarray_linalg::{Eigh, QR, UPLO};
+use ndarray::{Array1, Array2, ArrayView2, Axis, Zip, s};
+use ndarray_linalg::{CholeskyInto, Diag, Eigh, QR, SolveTriangularInto, UPLO};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -23,6 +23,9 @@ const POWER_ITERATIONS: usize = 4;
 const FIRST_WIDTH: usize = 32;
 /// Directions whose variance is below this share of the largest are rounding: the products are in single precision.
 const RANK_TOLERANCE: f64 = 1e-10;
+/// Part of a unit column that its predecessors must leave over. The basis is orthonormal to within the inverse of its square, in
+/// units of double precision: 2e-6.
+const LEAST_INDEPENDENT: f64 = 1e-5;
 /// The same combinations for every frame, so that equal frames have equal maps.
 const SEED: u64 = 0x4a11;
 
@@ -43,14 +46,12 @@ pub fn fit_truncated(activations: ArrayView2<f32>, components: Components) -> Re
         return fit(activations, components);
     }
     let mean = mean(activations, components)?;
-    let centred = activations.mapv(f64::from) - &mean;
-    let total_variance = centred.iter().map(|value| value * value).sum::<f64>();
+    let (centred, total_variance) = centre(activations, &mean);
     let floor = rounding(&mean, positions);
     if total_variance <= floor {
         let directions = Array2::zeros((filters, 0));
         return Ok(Basis { mean, directions, variances: Array1::zeros(0), total_variance: 0.0 });
     }
-    let centred = centred.mapv(|value| value as f32);
     while width <= largest_width {
         let (directions, variances) = leading(&centred, width)?;
         let floor = (variances[0] * RANK_TOLERANCE).max(floor);
@@ -85,9 +86,49 @@ fn leading(centred: &Array2<f32>, width: usize) -> Result<(Array2<f64>, Array1<f
     Ok((directions, variances.slice(s![..;-1]).to_owned()))
 }
 
+/// Activations without the mean of each filter, and the sum of their squares.
+fn centre(activations: ArrayView2<f32>, mean: &Array1<f64>) -> (Array2<f32>, f64) {
+    let mut centred = Array2::zeros(activations.dim());
+    // A sum a filter: a single one would be added to one number after another.
+    let mut squares = Array1::<f64>::zeros(mean.len());
+    for (position, row) in activations.rows().into_iter().zip(centred.rows_mut()) {
+        Zip::from(row).and(&position).and(mean).and(&mut squares).for_each(
+            |centred: &mut f32, &value, &mean, squares| {
+                let difference = f64::from(value) - mean;
+                *squares += difference * difference;
+                *centred = difference as f32;
+            },
+        );
+    }
+    (centred, squares.sum())
+}
+
 /// An orthonormal basis of what the columns span.
 fn orthonormal(columns: Array2<f32>) -> Result<Array2<f32>, PcaError> {
-    columns.qr().map(|(basis, _)| basis).map_err(failed)
+    match by_cholesky(&columns) {
+        Some(basis) => Ok(basis),
+        None => columns.qr().map(|(basis, _)| basis).map_err(failed),
+    }
+}
+
+/// The same from the columns' Gram matrix (Cholesky QR: Golub & Van Loan 2013, "Matrix computations", section 5.2.8), in double
+/// precision: at 512 filters and 31 columns a tenth of the time that Householder's reflections take. Nothing where the columns are
+/// so nearly dependent that it would lose them.
+fn by_cholesky(columns: &Array2<f32>) -> Option<Array2<f32>> {
+    let columns = columns.mapv(f64::from);
+    let mut gram = columns.t().dot(&columns);
+    let scales = gram.diag().mapv(|square| square.sqrt().recip());
+    if !scales.iter().all(|scale| scale.is_finite()) {
+        return None;
+    }
+    gram.indexed_iter_mut().for_each(|((row, column), value)| *value *= scales[row] * scales[column]);
+    let factor = gram.cholesky_into(UPLO::Upper).ok()?;
+    if factor.diag().iter().any(|&left| left < LEAST_INDEPENDENT) {
+        return None;
+    }
+    let inverse = factor.solve_triangular_into(UPLO::Upper, Diag::NonUnit, Array2::eye(factor.nrows())).ok()?;
+    let combinations = inverse * scales.insert_axis(Axis(1));
+    Some(columns.dot(&combinations).mapv(|value| value as f32))
 }
 
 fn failed(error: ndarray_linalg::error::LinalgError) -> PcaError {
@@ -136,6 +177,36 @@ mod tests {
             let projector = |basis: &Basis| basis.directions.dot(&basis.directions.t());
             let difference = projector(&truncated) - projector(&exact);
             assert!(difference.iter().all(|value| value.abs() < 1e-3));
+        }
+    }
+
+    #[test]
+    fn columns_become_orthonormal_and_span_what_they_did() {
+        let far_apart = random(512, 31, 12);
+        let mut alike = far_apart.clone();
+        // From nearly the same to the same.
+        for (column, distance) in [(1, 1e-1f32), (2, 1e-3), (3, 1e-5), (4, 0.0)] {
+            let near = &far_apart.column(0) + &(&far_apart.column(column) * distance);
+            alike.column_mut(column).assign(&near);
+        }
+        let mut graded = far_apart.clone();
+        graded
+            .columns_mut()
+            .into_iter()
+            .enumerate()
+            .for_each(|(rank, mut column)| column *= 10f32.powi(-(rank as i32)));
+        let mut nothing = far_apart.clone();
+        nothing.column_mut(7).fill(0.0);
+        for (columns, is_easy) in [(far_apart, true), (graded, true), (alike, false), (nothing, false)] {
+            assert_eq!(by_cholesky(&columns).is_some(), is_easy);
+            let basis = orthonormal(columns.clone()).unwrap().mapv(f64::from);
+            let products = basis.t().dot(&basis) - Array2::<f64>::eye(31);
+            assert!(products.iter().all(|product| product.abs() < 1e-5));
+            let columns = columns.mapv(f64::from);
+            let left = &columns - basis.dot(&basis.t().dot(&columns));
+            for (left, column) in left.columns().into_iter().zip(columns.columns()) {
+                assert!(left.dot(&left) <= 1e-10 * column.dot(&column));
+            }
         }
     }
 
