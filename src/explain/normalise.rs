@@ -31,24 +31,62 @@ pub fn enlarge(map: &Array2<f32>, rows: usize, columns: usize) -> Array2<f32> {
 pub fn enlarge_aligned(map: &Array2<f32>, rows: usize, columns: usize, alignment: Alignment) -> Array2<f32> {
     let vertical = bilinear_weights(map.nrows(), rows, alignment);
     let horizontal = bilinear_weights(map.ncols(), columns, alignment);
+    blend(map, &vertical, &horizontal)
+}
+
+/// The part of a map enlarged to (rows, columns), edges on edges, that holds all places of at least `floor` and more than 0, and the
+/// row and column where it begins. Nothing where there are none.
+pub fn enlarge_from(
+    map: &Array2<f32>,
+    rows: usize,
+    columns: usize,
+    floor: f32,
+) -> Option<(Array2<f32>, (usize, usize))> {
+    let is_warm = |value: &f32| *value >= floor && *value > 0.0;
+    let warm = map.indexed_iter().filter(|(_, value)| is_warm(value)).map(|(place, _)| place);
+    let (top_left, bottom_right) =
+        warm.fold(None, |spanned: Option<((usize, usize), (usize, usize))>, (row, column)| {
+            let (first, last) = spanned.unwrap_or(((row, column), (row, column)));
+            Some(((first.0.min(row), first.1.min(column)), (last.0.max(row), last.1.max(column))))
+        })?;
+    // What lies between two places is no warmer than the warmer of them.
+    let part = |weights: &mut Vec<BilinearWeight>, first: usize, last: usize| {
+        let reaches = |&(before, after, _): &BilinearWeight| before <= last && after >= first;
+        let (begin, end) = (weights.iter().position(reaches)?, weights.iter().rposition(reaches)?);
+        weights.truncate(end + 1);
+        weights.drain(..begin);
+        Some(begin)
+    };
+    let mut vertical = bilinear_weights(map.nrows(), rows, Alignment::Edges);
+    let mut horizontal = bilinear_weights(map.ncols(), columns, Alignment::Edges);
+    let top = part(&mut vertical, top_left.0, bottom_right.0)?;
+    let left = part(&mut horizontal, top_left.1, bottom_right.1)?;
+    Some((blend(map, &vertical, &horizontal), (top, left)))
+}
+
+fn blend(map: &Array2<f32>, vertical: &[BilinearWeight], horizontal: &[BilinearWeight]) -> Array2<f32> {
+    let (rows, columns) = (vertical.len(), horizontal.len());
     // First across, for the few rows that there are.
     let mut across = Array2::zeros((map.nrows(), columns));
     for (mut across, row) in across.rows_mut().into_iter().zip(map.rows()) {
-        for (value, &(left, right, along)) in across.iter_mut().zip(&horizontal) {
+        for (value, &(left, right, along)) in across.iter_mut().zip(horizontal) {
             *value = row[left] * (1.0 - along) + row[right] * along;
         }
     }
     // Not zeros that are written over: jemalloc would get them from the system, page by page, which takes four times as long.
     let mut enlarged = Vec::with_capacity(rows * columns);
-    for &(top, bottom, down) in &vertical {
+    for &(top, bottom, down) in vertical {
         let [upper, lower] = [top, bottom].map(|row| across.row(row).to_slice().expect("rows are made as one piece"));
         enlarged.extend(upper.iter().zip(lower).map(|(upper, lower)| upper * (1.0 - down) + lower * down));
     }
     Array2::from_shape_vec((rows, columns), enlarged).expect("as many values as places")
 }
 
-/// For each place of the target: the two places of the source between which it lies, and how far along.
-pub(crate) fn bilinear_weights(source: usize, target: usize, alignment: Alignment) -> Vec<(usize, usize, f32)> {
+/// The two places of the source between which a place of the target lies, and how far along.
+type BilinearWeight = (usize, usize, f32);
+
+/// For each place of the target.
+pub(crate) fn bilinear_weights(source: usize, target: usize, alignment: Alignment) -> Vec<BilinearWeight> {
     let last = (source - 1) as f32;
     (0..target)
         .map(|place| {
@@ -93,6 +131,29 @@ mod tests {
                 let enlarged = enlarge_aligned(&map, to_rows, to_columns, alignment);
                 let difference = reference.view([-1]) - Tensor::from_slice(enlarged.as_slice().unwrap());
                 assert!(difference.abs().max().to_kind(Kind::Double).double_value(&[]) < 1e-4, "{alignment:?}");
+            }
+        }
+    }
+    #[test]
+    fn a_part_is_that_of_the_whole_and_nothing_warm_is_left_out() {
+        let cold = Array2::from_elem((7, 12), 0.04f32);
+        assert!(enlarge_from(&cold, 56, 96, 0.05).is_none());
+        assert!(enlarge_from(&Array2::zeros((7, 12)), 56, 96, 0.0).is_none());
+        let corners = [(0, 0), (6, 11)];
+        for places in [&[(3, 4)][..], &[(0, 11)], &[(2, 2), (5, 9)], &corners] {
+            let mut map = cold.clone();
+            places.iter().for_each(|&place| map[place] = 0.9);
+            for (rows, columns) in [(56, 96), (90, 161), (7, 12), (3, 5)] {
+                let whole = enlarge(&map, rows, columns);
+                let (part, (top, left)) = enlarge_from(&map, rows, columns, 0.05).unwrap();
+                let (bottom, right) = (top + part.nrows(), left + part.ncols());
+                assert_eq!(part, whole.slice(ndarray::s![top..bottom, left..right]));
+                let is_outside = |(row, column)| !((top..bottom).contains(&row) && (left..right).contains(&column));
+                let warm = whole.indexed_iter().filter(|(_, value)| **value >= 0.05);
+                assert!(warm.into_iter().all(|(place, _)| !is_outside(place)), "{places:?}");
+                if places == [(3, 4)] && rows > 50 {
+                    assert!(part.len() * 8 < whole.len(), "{:?}", part.dim());
+                }
             }
         }
     }

@@ -7,7 +7,6 @@ use super::settings::ScanSettings;
 use super::{Scan, ScanTimes, ScanView, settle};
 use crate::boxes::Detection;
 use crate::explain::Reduction;
-use crate::explain::normalise::enlarge;
 use crate::stopwatch::Stopwatch;
 
 /// Side of the cells in which regions are found, in pixels of the resized frame: an eighth of the network's stride.
@@ -39,7 +38,7 @@ impl Finder {
         let cells = ((size.height / CELL_PX) as usize, (size.width / CELL_PX) as usize);
         let mut found = Vec::new();
         for (label, map) in maps.iter().enumerate().filter(|(label, _)| Some(*label) != self.background) {
-            let regions = regions::find(&enlarge(map, cells.0, cells.1), &self.settings);
+            let regions = regions::find_enlarged(map, cells, &self.settings);
             found.extend(regions.into_iter().map(|Region { rect, peak, score }| {
                 let rect = self.settings.extent_of_faces.face(rect, CELL_PX, (size.width, size.height), frame);
                 let (row, column) = (peak.0 * grid.0 / cells.0, peak.1 * grid.1 / cells.1);

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use ndarray::Array2;
 
 use super::settings::ScanSettings;
+use crate::explain::normalise::enlarge_from;
 use crate::geometry::Rect;
 
 /// A region around a peak.
@@ -22,8 +23,10 @@ pub struct Region {
     pub score: f32,
 }
 
+/// Number of a region that is under construction.
+type Label = u32;
 /// No region yet.
-const NONE: usize = usize::MAX;
+const NONE: Label = Label::MAX;
 
 /// Regions of a map with values in [0, 1], by falling score.
 pub fn find(map: &Array2<f32>, settings: &ScanSettings) -> Vec<Region> {
@@ -33,13 +36,24 @@ pub fn find(map: &Array2<f32>, settings: &ScanSettings) -> Vec<Region> {
     regions
 }
 
+/// Regions of a map that is enlarged to (rows, columns), of which no more is made than is warm enough for one.
+pub fn find_enlarged(map: &Array2<f32>, (rows, columns): (usize, usize), settings: &ScanSettings) -> Vec<Region> {
+    let Some((part, (top, left))) = enlarge_from(map, rows, columns, settings.floor) else { return Vec::new() };
+    let mut regions = find(&part, settings);
+    for Region { rect, peak, .. } in &mut regions {
+        *rect = Rect { x: rect.x + left as u32, y: rect.y + top as u32, ..*rect };
+        *peak = (peak.0 + top, peak.1 + left);
+    }
+    regions
+}
+
 /// Regions under construction: labels of cells, and what labels have become one (union-find).
 struct Watershed<'a> {
     map: &'a Array2<f32>,
     /// A label a cell; row by row.
-    labels: Vec<usize>,
+    labels: Vec<Label>,
     /// By label: the one that it has become part of, or itself.
-    parents: Vec<usize>,
+    parents: Vec<Label>,
     /// By label: the cell where it began, which is its highest.
     peaks: Vec<(usize, usize)>,
 }
@@ -63,7 +77,7 @@ impl<'a> Watershed<'a> {
     fn visit(&mut self, cell: (usize, usize), prominence: f32) {
         let mut touched = [NONE; 8];
         let mut count = 0;
-        let mut steepest: Option<(f32, usize)> = None;
+        let mut steepest: Option<(f32, Label)> = None;
         for neighbour in neighbours(cell, self.map.dim()) {
             let label = self.labels[self.index(neighbour)];
             if label == NONE {
@@ -80,8 +94,9 @@ impl<'a> Watershed<'a> {
         }
         let index = self.index(cell);
         let Some((_, joined)) = steepest else {
-            self.labels[index] = self.parents.len();
-            self.parents.push(self.parents.len());
+            let label = self.parents.len() as Label;
+            self.labels[index] = label;
+            self.parents.push(label);
             self.peaks.push(cell);
             return;
         };
@@ -90,23 +105,23 @@ impl<'a> Watershed<'a> {
     }
 
     /// Joins regions that meet at `value` with the highest of them, where it is not far enough below their own peak.
-    fn merge(&mut self, roots: &[usize], value: f32, prominence: f32) {
+    fn merge(&mut self, roots: &[Label], value: f32, prominence: f32) {
         // Labels are given by falling peaks, so the first is the highest.
         let Some(&highest) = roots.iter().min() else { return };
         for &root in roots {
-            if root != highest && value >= (1.0 - prominence) * self.map[self.peaks[root]] {
-                self.parents[root] = highest;
+            if root != highest && value >= (1.0 - prominence) * self.map[self.peaks[root as usize]] {
+                self.parents[root as usize] = highest;
             }
         }
     }
 
-    fn root(&mut self, label: usize) -> usize {
-        let mut root = label;
-        while self.parents[root] != root {
-            self.parents[root] = self.parents[self.parents[root]];
-            root = self.parents[root];
+    fn root(&mut self, label: Label) -> Label {
+        let mut root = label as usize;
+        while self.parents[root] as usize != root {
+            self.parents[root] = self.parents[self.parents[root] as usize];
+            root = self.parents[root] as usize;
         }
-        root
+        root as Label
     }
 
     fn index(&self, cell: (usize, usize)) -> usize {
@@ -115,12 +130,13 @@ impl<'a> Watershed<'a> {
 
     /// What is left of each region within reach of its peak: connected with it, and at least `extent` of its height.
     fn regions(mut self, extent: f32) -> Vec<Region> {
-        let roots: Vec<usize> = (0..self.parents.len()).filter(|&label| self.parents[label] == label).collect();
+        let labels = 0..self.parents.len() as Label;
+        let roots: Vec<Label> = labels.filter(|&label| self.parents[label as usize] == label).collect();
         let mut regions = Vec::with_capacity(roots.len());
         let mut pending = VecDeque::new();
         let mut is_taken = vec![false; self.map.len()];
         for root in roots {
-            let peak = self.peaks[root];
+            let peak = self.peaks[root as usize];
             let score = self.map[peak];
             let (mut top, mut bottom, mut left, mut right) = (peak.0, peak.0, peak.1, peak.1);
             is_taken[peak.0 * self.map.ncols() + peak.1] = true;
@@ -159,6 +175,7 @@ fn neighbours(cell: (usize, usize), (rows, columns): (usize, usize)) -> impl Ite
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::explain::normalise::enlarge;
 
     const SETTINGS: fn() -> ScanSettings = ScanSettings::default;
 
@@ -179,6 +196,21 @@ mod tests {
             assert!(find(&Array2::from_elem((9, 7), value), &SETTINGS()).is_empty());
         }
         assert!(find(&Array2::zeros((1, 1)), &ScanSettings { floor: 0.0, ..SETTINGS() }).is_empty());
+    }
+
+    #[test]
+    fn regions_of_the_warm_part_are_those_of_the_whole() {
+        for (count, floor) in [(0, 0.05), (1, 0.05), (3, 0.05), (3, 0.3), (9, 0.02)] {
+            let places =
+                (0..count).map(|hill| ((hill * 37 % 60) as f32, (hill * 53 % 90) as f32, 0.3 + 0.07 * hill as f32));
+            let map = hills(&places.collect::<Vec<_>>());
+            let settings = ScanSettings { floor, ..SETTINGS() };
+            for (rows, columns) in [(120, 180), (60, 90), (97, 201)] {
+                let expected = find(&enlarge(&map, rows, columns), &settings);
+                assert_eq!(find_enlarged(&map, (rows, columns), &settings), expected);
+                assert_eq!(expected.is_empty(), count == 0);
+            }
+        }
     }
 
     #[test]
