@@ -1,8 +1,14 @@
-//! Lets the built programs find libtorch from any directory: its absolute path becomes their rpath.
+//! Lets the built programs find libtorch from any directory: its absolute path becomes their rpath. And compiles what calls its
+//! C++ functions.
 
 use std::path::PathBuf;
 
+/// Calls of libtorch's C++ functions.
+const CALLS: &str = "src/model/cuda/calls.cpp";
+
 fn main() {
+    println!("cargo::rerun-if-changed={CALLS}");
+    cc::Build::new().cpp(true).std("c++17").file(CALLS).compile("maskwatch_calls");
     println!("cargo::rerun-if-env-changed=LIBTORCH");
     println!("cargo::rerun-if-changed=libtorch");
     let Some(libtorch) = std::env::var_os("LIBTORCH").map(PathBuf::from) else {

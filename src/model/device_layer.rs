@@ -6,9 +6,9 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ndarray::{Array1, Array2, ArrayView1, Axis, concatenate, s};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, concatenate, s};
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::ModelError;
@@ -32,7 +32,8 @@ enum Place {
     /// As our own convolutions leave them. They are no tensors: after some operations on these, threads of libtorch that have
     /// nothing left to do keep a processor busy for milliseconds.
     Host(Array2<f32>),
-    Device(Tensor),
+    /// Among those of a batch, in any precision.
+    Device { batch: Arc<Mutex<Batch>>, index: usize },
 }
 
 /// What will be asked about layers: [`DeviceLayer::times`] of some weights, and [`DeviceLayer::sums_of_squares`].
@@ -61,13 +62,16 @@ enum Progress {
 /// What is on its way for pictures that went through the network together.
 #[derive(Debug)]
 struct Batch {
-    /// (N, positions, filters), on the device.
+    /// (N, positions, filters) of any precision, on the device.
     activations: Tensor,
     grid: (usize, usize),
     /// Pictures in a row about which the same is asked.
     runs: Vec<Run>,
     /// Behind all of it; none where libtorch waits by itself.
     done: Option<Mark>,
+    cuda: Option<Arc<Cuda>>,
+    /// Products that were not known to be asked for, of all pictures: (N, positions x columns).
+    products: Vec<(MatrixId, Arc<Array2<f32>>)>,
 }
 
 /// Pictures in a row about which the same is asked.
@@ -76,20 +80,24 @@ struct Run {
     first: usize,
     count: usize,
     asked: Option<Arc<Questions>>,
-    /// For the host, of each picture: the mean of each filter and, if something is asked, the norm of all activations and their
-    /// products with the columns, position by position.
+    /// For the host, of each picture: the mean of each filter and, if something is asked, sums of squares that add up to that of
+    /// all activations, and their products with the columns, position by position.
     values: Tensor,
-    /// The same, once it has arrived.
-    arrived: OnceCell<Array2<f32>>,
+    /// How many sums of squares there are.
+    sums: usize,
+    /// The values, once they have arrived.
+    arrived: OnceCell<Arc<Array2<f32>>>,
 }
 
+/// What was asked about a picture.
 #[derive(Debug)]
 struct Answers {
     asked: Arc<Questions>,
-    /// (positions, columns + components).
-    products: Array2<f32>,
-    /// Sum of the squares of all activations.
-    squares: f64,
+    /// A picture's values are a row of it.
+    values: Arc<Array2<f32>>,
+    row: usize,
+    /// Where in the row the sums of squares begin, and where the products.
+    places: [usize; 2],
 }
 
 impl Questions {
@@ -126,23 +134,19 @@ impl PendingLayer {
     ) -> Result<Vec<Self>, TchError> {
         let (_, _, rows, columns) = batch.size4()?;
         let grid = (rows.unsigned_abs() as usize, columns.unsigned_abs() as usize);
-        // (N, C, H, W) -> (N, H W, C): a position's filters side by side, as every explainer reads them. Principal components
-        // need single precision.
-        let activations = batch.f_flatten(2, 3)?.f_transpose(1, 2)?.f_to_kind(Kind::Float)?.f_contiguous()?;
-        let means = activations.f_mean_dim(1i64, false, Kind::Float)?;
+        // (N, C, H, W) -> (N, H W, C): a position's filters side by side, as every explainer reads them.
+        let activations = batch.f_flatten(2, 3)?.f_transpose(1, 2)?.f_contiguous()?;
         let mut runs = Vec::new();
         let mut first = 0;
         for run in questions.chunk_by(is_same) {
-            let part = |of: &Tensor| of.f_narrow(0, first as i64, run.len() as i64);
-            let mut values = part(&means)?;
-            if let Some(asked) = &run[0] {
-                let pictures = part(&activations)?;
-                let norms = pictures.f_norm_scalaropt_dim(2.0, [1i64, 2].as_slice(), false)?;
-                let products = pictures.f_matmul(&asked.columns.on(pictures.device())?)?;
-                values = Tensor::f_cat(&[values, norms.f_unsqueeze(1)?, products.f_flatten(1, 2)?], 1)?;
-            }
+            let pictures = activations.f_narrow(0, first as i64, run.len() as i64)?;
+            let columns = run[0].as_ref().map(|asked| asked.columns.on(pictures.device())).transpose()?;
+            let (values, sums) = match cuda.and_then(|cuda| cuda.kernels()) {
+                Some(kernels) => kernels.read(&pictures, columns.as_ref())?,
+                None => read(&pictures, columns.as_ref())?,
+            };
             let values = values.f_to_device_(Device::Cpu, Kind::Float, cuda.is_some(), false)?;
-            runs.push(Run { first, count: run.len(), asked: run[0].clone(), values, arrived: OnceCell::new() });
+            runs.push(Run { first, count: run.len(), asked: run[0].clone(), values, sums, arrived: OnceCell::new() });
             first += run.len();
         }
         let done = match cuda {
@@ -153,7 +157,8 @@ impl PendingLayer {
             }
             None => None,
         };
-        let batch = Arc::new(Mutex::new(Batch { activations, grid, runs, done }));
+        let cuda = cuda.map(Arc::clone);
+        let batch = Arc::new(Mutex::new(Batch { activations, grid, runs, done, cuda, products: Vec::new() }));
         let of_picture = |index| Self(Progress::UnderWay { batch: Arc::clone(&batch), index });
         Ok((0..questions.len()).map(of_picture).collect())
     }
@@ -166,7 +171,7 @@ impl PendingLayer {
     pub fn wait(self) -> Result<DeviceLayer, ModelError> {
         match self.0 {
             Progress::Done(layer) => Ok(layer),
-            Progress::UnderWay { batch, index } => batch.lock().unwrap_or_else(PoisonError::into_inner).layer(index),
+            Progress::UnderWay { batch, index } => DeviceLayer::of_batch(batch, index),
         }
     }
 }
@@ -186,6 +191,20 @@ impl PendingLayer {
     }
 }
 
+/// What [`Run`] has as values, of activations (N, positions, filters) and columns (filters, count), by libtorch; and how many sums
+/// there are.
+fn read(activations: &Tensor, columns: Option<&Tensor>) -> Result<(Tensor, usize), TchError> {
+    // Principal components need single precision.
+    let activations = activations.f_to_kind(Kind::Float)?;
+    let mut values = vec![activations.f_mean_dim(1i64, false, Kind::Float)?];
+    if let Some(columns) = columns {
+        values
+            .push(activations.f_square()?.f_sum_dim_intlist([1i64, 2].as_slice(), false, Kind::Float)?.f_unsqueeze(1)?);
+        values.push(activations.f_matmul(columns)?.f_flatten(1, 2)?);
+    }
+    Ok((Tensor::f_cat(&values, 1)?, 1))
+}
+
 fn is_same(one: &Option<Arc<Questions>>, other: &Option<Arc<Questions>>) -> bool {
     match (one, other) {
         (None, None) => true,
@@ -200,58 +219,102 @@ impl From<DeviceLayer> for PendingLayer {
     }
 }
 
+fn lock(batch: &Mutex<Batch>) -> MutexGuard<'_, Batch> {
+    batch.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Batch {
-    fn layer(&self, index: usize) -> Result<DeviceLayer, ModelError> {
+    /// Waits for all of it, and gives the run that a picture is in, and what it is told.
+    fn run(&self, index: usize) -> Result<(&Run, &Arc<Array2<f32>>), ModelError> {
         let run = self.runs.iter().find(|run| (run.first..run.first + run.count).contains(&index));
         let run = run.expect("each picture is in a run");
-        let arrived = match run.arrived.get() {
-            Some(arrived) => arrived,
-            None => {
-                if let Some(done) = &self.done {
-                    done.wait()?;
-                }
-                let arrived = to_rows(&run.values)?;
-                run.arrived.get_or_init(|| arrived)
-            }
-        };
-        let values = arrived.row(index - run.first);
-        let filters = self.activations.size()[2].unsigned_abs() as usize;
-        let mean = values.slice(s![..filters]).mapv(f64::from);
-        // A sum with an infinite or undefined summand is not finite.
-        if mean.iter().any(|mean| !mean.is_finite()) {
-            return Err(ModelError::NotFinite);
+        if let Some(arrived) = run.arrived.get() {
+            return Ok((run, arrived));
         }
-        let answers = run.asked.as_ref().map(|asked| {
-            let shape = (self.grid.0 * self.grid.1, asked.columns.host().ncols());
-            let products = values.slice(s![filters + 1..]).to_owned().into_shape_with_order(shape);
-            Answers {
-                asked: Arc::clone(asked),
-                products: products.expect("a product for each position and column"),
-                squares: f64::from(values[filters]).powi(2),
-            }
-        });
-        let activations = Place::Device(self.activations.f_get(index as i64)?);
-        Ok(DeviceLayer { activations, grid: self.grid, mean, answers })
+        if let Some(done) = &self.done {
+            done.wait()?;
+        }
+        let arrived = Arc::new(to_rows(&run.values)?);
+        Ok((run, run.arrived.get_or_init(|| arrived)))
+    }
+
+    /// Something about the activations (N, positions, filters) of all pictures, which have arrived, without waiting for what the
+    /// device was told since.
+    fn ask<A>(&self, work: impl FnOnce(&Tensor) -> Result<A, TchError>) -> Result<A, TchError> {
+        let _no_gradients = tch::no_grad_guard();
+        match &self.cuda {
+            Some(cuda) => cuda.aside(|| work(&self.activations)),
+            None => work(&self.activations),
+        }
+    }
+
+    /// The products of all pictures' activations with weights, (N, positions x columns): whoever asks for those of one will ask for
+    /// those of the others.
+    fn products(&mut self, weights: &DeviceMatrix) -> Result<Arc<Array2<f32>>, ModelError> {
+        if let Some((_, products)) = self.products.iter().find(|(id, _)| *id == weights.id()) {
+            return Ok(Arc::clone(products));
+        }
+        let products = self.ask(|activations| {
+            let products = activations.f_to_kind(Kind::Float)?.f_matmul(&weights.on(activations.device())?)?;
+            to_rows(&products.f_flatten(1, 2)?)
+        })?;
+        self.products.push((weights.id(), Arc::new(products)));
+        Ok(Arc::clone(&self.products[self.products.len() - 1].1))
     }
 }
 
 impl Answers {
+    /// Products with all columns, (positions, columns + components).
+    fn products(&self) -> ArrayView2<'_, f32> {
+        let products = self.values.slice(s![self.row, self.places[1]..]);
+        let columns = self.asked.columns.host().ncols();
+        let shape = (products.len() / columns, columns);
+        products.into_shape_with_order(shape).expect("a product for each position and column")
+    }
+
+    /// Sum of the squares of all activations.
+    fn squares(&self) -> f64 {
+        let sums = self.values.slice(s![self.row, self.places[0]..self.places[1]]);
+        sums.iter().copied().map(f64::from).sum()
+    }
+
     /// See [`DeviceLayer::sums_of_squares`].
     fn sums_of_squares(&self, mean: ArrayView1<f64>) -> (f64, f64) {
         let Questions { weights: (_, columns), centre, centre_along, .. } = &*self.asked;
-        let scores = self.products.slice(s![.., *columns..]);
+        let products = self.products();
+        let scores = products.slice(s![.., *columns..]);
         let centred = |score: &f32, centre: &f64| (f64::from(*score) - centre).powi(2);
         let along = |position: ArrayView1<f32>| -> f64 {
             position.iter().zip(centre_along).map(|(score, centre)| centred(score, centre)).sum()
         };
         // |A - 1 m'|^2 = |A|^2 - 2 P mean' m + P m' m.
-        let positions = self.products.nrows() as f64;
-        let total = self.squares - positions * (2.0 * mean.dot(centre) - centre.dot(centre));
+        let positions = products.nrows() as f64;
+        let total = self.squares() - positions * (2.0 * mean.dot(centre) - centre.dot(centre));
         (scores.rows().into_iter().map(along).sum(), total.max(0.0))
     }
 }
 
 impl DeviceLayer {
+    /// That of a picture of a batch, for which this waits.
+    fn of_batch(batch: Arc<Mutex<Batch>>, index: usize) -> Result<Self, ModelError> {
+        let locked = lock(&batch);
+        let (run, values) = locked.run(index)?;
+        let row = index - run.first;
+        let filters = locked.activations.size()[2].unsigned_abs() as usize;
+        let mean = values.slice(s![row, ..filters]).mapv(f64::from);
+        // A sum with an infinite or undefined summand is not finite.
+        if mean.iter().any(|mean| !mean.is_finite()) {
+            return Err(ModelError::NotFinite);
+        }
+        let answers = run.asked.as_ref().map(|asked| {
+            let places = [filters, filters + run.sums];
+            Answers { asked: Arc::clone(asked), values: Arc::clone(values), row, places }
+        });
+        let grid = locked.grid;
+        drop(locked);
+        Ok(Self { activations: Place::Device { batch, index }, grid, mean, answers })
+    }
+
     /// What a CPU computed.
     ///
     /// # Errors
@@ -287,7 +350,7 @@ impl DeviceLayer {
     pub fn activations(&self) -> Result<Cow<'_, Array2<f32>>, ModelError> {
         Ok(match &self.activations {
             Place::Host(activations) => Cow::Borrowed(activations),
-            Place::Device(activations) => Cow::Owned(to_rows(activations)?),
+            Place::Device { batch, index } => Cow::Owned(activations_of(batch, *index)?),
         })
     }
 
@@ -299,7 +362,7 @@ impl DeviceLayer {
     pub fn into_host(self) -> Result<Layer, ModelError> {
         let activations = match self.activations {
             Place::Host(activations) => activations,
-            Place::Device(activations) => to_rows(&activations)?,
+            Place::Device { batch, index } => activations_of(&batch, index)?,
         };
         Ok(Layer { activations, grid: self.grid })
     }
@@ -316,13 +379,15 @@ impl DeviceLayer {
     pub fn times(&self, weights: &DeviceMatrix) -> Result<Array2<f32>, ModelError> {
         assert_eq!(weights.host().nrows(), self.mean.len(), "filters of the weights");
         if let Some(answers) = self.answers.as_ref().filter(|answers| answers.asked.weights.0 == weights.id()) {
-            return Ok(answers.products.slice(s![.., ..answers.asked.weights.1]).to_owned());
+            return Ok(answers.products().slice(s![.., ..answers.asked.weights.1]).to_owned());
         }
         match &self.activations {
             Place::Host(activations) => Ok(activations.dot(weights.host())),
-            Place::Device(activations) => {
-                let _no_gradients = tch::no_grad_guard();
-                Ok(to_rows(&activations.f_matmul(&weights.on(activations.device())?)?)?)
+            Place::Device { batch, index } => {
+                let products = lock(batch).products(weights)?;
+                let shape = (self.grid.0 * self.grid.1, weights.host().ncols());
+                let products = products.row(*index).to_owned().into_shape_with_order(shape);
+                Ok(products.expect("a product for each position and column"))
             }
         }
     }
@@ -351,19 +416,26 @@ impl DeviceLayer {
                 let sum = |values: &Array2<f32>| values.iter().map(|&value| f64::from(value * value)).sum();
                 Ok((sum(&scores), sum(&centred)))
             }
-            Place::Device(activations) => {
-                let _no_gradients = tch::no_grad_guard();
-                let device = activations.device();
-                let centred = activations.f_sub(&centre.on(device)?)?;
-                let scores = centred.f_matmul(&directions.on(device)?)?;
-                let sum = |values: &Tensor| values.f_square()?.f_sum(Kind::Double);
-                // One transfer for both.
-                let sums = Tensor::f_stack(&[sum(&scores)?, sum(&centred)?], 0)?.f_to_device(Device::Cpu)?;
-                let sums = Vec::<f64>::try_from(&sums)?;
+            Place::Device { batch, index } => {
+                let sums = lock(batch).ask(|activations| {
+                    let device = activations.device();
+                    let activations = activations.f_get(*index as i64)?.f_to_kind(Kind::Float)?;
+                    let centred = activations.f_sub(&centre.on(device)?)?;
+                    let scores = centred.f_matmul(&directions.on(device)?)?;
+                    let sum = |values: &Tensor| values.f_square()?.f_sum(Kind::Double);
+                    // One transfer for both.
+                    let sums = Tensor::f_stack(&[sum(&scores)?, sum(&centred)?], 0)?.f_to_device(Device::Cpu)?;
+                    Vec::<f64>::try_from(&sums)
+                })?;
                 Ok((sums[0], sums[1]))
             }
         }
     }
+}
+
+/// Activations (positions, filters) of a picture of a batch.
+fn activations_of(batch: &Mutex<Batch>, index: usize) -> Result<Array2<f32>, ModelError> {
+    Ok(lock(batch).ask(|activations| to_rows(&activations.f_get(index as i64)?.f_to_kind(Kind::Float)?))?)
 }
 
 #[cfg(test)]

@@ -3,9 +3,11 @@
 //! inference", section 3.2).
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use tch::{Kind, TchError, Tensor};
 
+use super::cuda::Cuda;
 use super::resnet::{BATCH_NORM_EPS, ResNet18, Resolution};
 
 /// A convolution with a bias.
@@ -48,6 +50,8 @@ pub struct FoldedResNet18 {
     pub stem: Convolution,
     /// `layer1` to `layer4`.
     pub layers: [[Block; 2]; 4],
+    /// Of a GPU, whose kernels are used.
+    cuda: Option<Arc<Cuda>>,
 }
 
 impl FoldedResNet18 {
@@ -65,35 +69,60 @@ impl FoldedResNet18 {
         Ok(Self {
             stem: parameters.convolution("conv1", "bn1", 2)?,
             layers: [layer(1)?, layer(2)?, layer(3)?, layer(4)?],
+            cuda: None,
         })
     }
 
-    /// The same network in a precision, a position's weights side by side: with such pictures as
-    /// [`Normaliser`](super::preprocess::Normaliser) gives, cuDNN reorders nothing, and multiplies half precision on its tensor
-    /// cores. Pictures must come in that precision, and so do activations.
+    /// The same network for pictures of more channels than three; it does not look at those.
     ///
     /// # Errors
     ///
     /// When libtorch refuses, for want of memory for example.
-    pub fn channels_last(self, kind: Kind) -> Result<Self, TchError> {
+    pub fn with_channels(self, channels: i64) -> Result<Self, TchError> {
+        let Convolution { weight, bias, stride } = self.stem;
+        let more = channels - weight.size()[1];
+        let weight = channels_last(&weight.f_constant_pad_nd([0, 0, 0, 0, 0, more])?)?;
+        Ok(Self { stem: Convolution { weight, bias, stride }, ..self })
+    }
+
+    /// The same network as suits a GPU: in a precision, and a position's weights side by side. With pictures that have a pixel's
+    /// channels side by side, cuDNN reorders nothing, and multiplies half precision on its tensor cores. Pictures must come in that
+    /// precision, and so do activations. `cuda` is the GPU's, where it has kernels of our own.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch refuses, for want of memory for example.
+    pub(super) fn on_gpu(self, kind: Kind, cuda: Option<Arc<Cuda>>) -> Result<Self, TchError> {
         let layer =
             |[first, second]: [Block; 2]| Ok::<_, TchError>([first.channels_last(kind)?, second.channels_last(kind)?]);
         let [layer1, layer2, layer3, layer4] = self.layers;
         Ok(Self {
             stem: self.stem.channels_last(kind)?,
             layers: [layer(layer1)?, layer(layer2)?, layer(layer3)?, layer(layer4)?],
+            cuda,
         })
     }
 
-    /// Activations of `layer3`: from normalised RGB (N, 3, H, W) to (N, 256, H/16, W/16), rounded up.
+    /// Activations of `layer3`: from normalised RGB, and what more channels there are (N, 3 or more, H, W), to (N, 256, H/16, W/16),
+    /// rounded up.
     ///
     /// # Errors
     ///
     /// When libtorch refuses, for want of memory for example.
     pub fn layer3(&self, images: &Tensor) -> Result<Tensor, TchError> {
         let x = self.stem.forward_with(images, self.stem.stride, 1, Then::Rectify)?;
-        let x = x.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)?;
+        let x = self.pool(&x)?;
         self.layers[..3].iter().flatten().try_fold(x, |x, block| block.forward(&x, block.first.stride, [1, 1]))
+    }
+
+    /// Of what the stem rectified.
+    fn pool(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        if let Some(kernels) = self.cuda.as_ref().and_then(|cuda| cuda.kernels())
+            && let Some(pooled) = kernels.pool_rectified(x)?
+        {
+            return Ok(pooled);
+        }
+        x.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)
     }
 
     /// Activations of `layer4` from those of `layer3`, at a resolution.
@@ -131,8 +160,7 @@ impl Block {
 
 impl Convolution {
     fn channels_last(self, kind: Kind) -> Result<Self, TchError> {
-        let weight = self.weight.f_to_kind(kind)?;
-        let weight = weight.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?;
+        let weight = channels_last(&self.weight.f_to_kind(kind)?)?;
         Ok(Self { weight, bias: self.bias.f_to_kind(kind)?, stride: self.stride })
     }
 
@@ -169,6 +197,11 @@ impl Convolution {
             Then::AddAndRectify(shortcut) => y.f_add_(shortcut)?.f_relu_(),
         }
     }
+}
+
+/// (filters, channels, rows, columns) with a position's channels side by side.
+fn channels_last(weight: &Tensor) -> Result<Tensor, TchError> {
+    weight.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])
 }
 
 /// By their names in torchvision's checkpoints.

@@ -9,14 +9,17 @@ use tch::{Tensor, no_grad_guard};
 use super::ModelError;
 use super::cpu::{Activations, CpuNetwork, Wanted};
 use super::cuda::Cuda;
+use super::cuda::kernels::CHANNELS;
+use super::device_input::DeviceInput;
 use super::device_layer::{DeviceLayer, PendingLayer, Questions};
-use super::device_resize::DeviceResizer;
 use super::folded::FoldedResNet18;
 use super::layer::Layer;
+use super::memory::is_out_of_memory;
 use super::picture::Picture;
 use super::place::Place;
 use super::precision::Precision;
-use super::preprocess::{Normalisation, Normaliser};
+use super::preprocess::Normalisation;
+use super::recorded::RecordedPasses;
 use super::resnet::{ResNet18, Resolution};
 
 /// The network up to `layer4`, ready to run.
@@ -32,12 +35,12 @@ pub(super) enum Forward {
 #[derive(Debug)]
 pub(super) struct TorchNetwork {
     folded: FoldedResNet18,
-    resizer: DeviceResizer,
-    normaliser: Normaliser,
+    input: DeviceInput,
     place: Place,
-    precision: Precision,
     /// None where libtorch does the waiting.
     cuda: Option<Arc<Cuda>>,
+    /// None where each pass is told step by step.
+    recorded: RefCell<Option<RecordedPasses>>,
 }
 
 /// A picture, and what will be asked about it.
@@ -78,17 +81,14 @@ impl Forward {
                     return Ok(Self::Cpu(Box::new(RefCell::new(network))));
                 }
             }
-            Place::Gpu(_) => folded = folded.channels_last(precision.kind())?,
+            Place::Gpu(_) => folded = folded.on_gpu(precision.kind(), cuda.clone())?,
         }
-        let normaliser = Normaliser::new(normalisation, place.device())?;
-        Ok(Self::Torch(Box::new(TorchNetwork {
-            folded,
-            resizer: DeviceResizer::default(),
-            normaliser,
-            place,
-            precision,
-            cuda,
-        })))
+        let folded = folded.with_channels(CHANNELS)?;
+        let input = DeviceInput::new(normalisation, precision.kind(), cuda.clone());
+        let recorded = cuda.as_ref().map(RecordedPasses::new).transpose();
+        let recorded =
+            recorded.inspect_err(|error| tracing::warn!("the GPU is used less well: {error}")).ok().flatten();
+        Ok(Self::Torch(Box::new(TorchNetwork { folded, input, place, cuda, recorded: recorded.into() })))
     }
 
     /// The activations of pictures, all of one size, that are wanted; on the host.
@@ -122,20 +122,47 @@ impl Forward {
                 layers.map(|layer| Ok(DeviceLayer::from_host(layer.expect("what was asked for"))?.into())).collect()
             }
             Self::Torch(network) => {
+                let pictures: Vec<&Picture> = pictures.collect();
+                let batch = match network.layer4(&pictures, resolution) {
+                    // What is recorded has memory of its own.
+                    Err(error) if is_out_of_memory(&error) && network.recorded.take().is_some() => {
+                        tracing::debug!("forward passes are no longer recorded: {error}");
+                        network.layer4(&pictures, resolution)?
+                    }
+                    batch => batch?,
+                };
                 let _no_gradients = no_grad_guard();
-                let layer3 = network.folded.layer3(&network.input(pictures)?)?;
-                let layer4 = network.folded.layer4(&layer3, resolution)?;
                 let questions: Vec<_> = requests.iter().map(|request| request.questions.clone()).collect();
-                Ok(PendingLayer::from_batch(&layer4, &questions, network.cuda.as_ref())?)
+                Ok(PendingLayer::from_batch(&batch, &questions, network.cuda.as_ref())?)
             }
         }
     }
 }
 
 impl TorchNetwork {
+    /// Activations (N, 512, rows, columns) of pictures, all of one size, which a GPU may still be computing.
+    fn layer4(&self, pictures: &[&Picture], resolution: Resolution) -> Result<Tensor, ModelError> {
+        let _no_gradients = no_grad_guard();
+        let device = self.place.device();
+        let (frames, size) = Picture::frames(pictures, device)?;
+        let count = pictures.len() as i64;
+        let place = || self.input.place(count, size, device);
+        let put = |place: &Tensor| self.input.put(&frames, place);
+        let network = |input: &Tensor| self.folded.layer4(&self.folded.layer3(input)?, resolution);
+        let recorded = self.recorded.borrow();
+        let Some(recorded) = &*recorded else {
+            let input = place()?;
+            put(&input)?;
+            return Ok(network(&input)?);
+        };
+        let shape = [count, i64::from(size.1), i64::from(size.0)];
+        Ok(recorded.run(shape, place, put, network)?)
+    }
+
     fn activations(&self, pictures: &[Picture], wanted: Wanted) -> Result<Vec<Activations>, ModelError> {
         let _no_gradients = no_grad_guard();
-        let layer3 = self.folded.layer3(&self.input(pictures.iter())?)?;
+        let pictures: Vec<&Picture> = pictures.iter().collect();
+        let layer3 = self.folded.layer3(&self.input(&pictures)?)?;
         let layer4 = |wanted: bool, resolution| {
             let layer4 = wanted.then(|| self.folded.layer4(&layer3, resolution)).transpose()?;
             layer4.as_ref().map(to_host).transpose()
@@ -152,15 +179,17 @@ impl TorchNetwork {
     /// Pictures, all of one size, as they are after they have been resized for the network.
     pub(super) fn bring_to_size<'a>(&self, pictures: &[Picture<'a>]) -> Result<Vec<Picture<'a>>, ModelError> {
         let pictures: Vec<&Picture> = pictures.iter().collect();
-        let levels = Picture::levels(&pictures, self.place.device(), &self.resizer, self.precision.kind())?;
-        Ok(Picture::from_levels(&levels)?)
+        let (frames, size) = Picture::frames(&pictures, self.place.device())?;
+        Ok(Picture::from_levels(&self.input.levels(&frames, size)?)?)
     }
 
-    /// Normalised RGB (N, 3, H, W) in the network's precision.
-    fn input<'p, 'a: 'p>(&self, pictures: impl Iterator<Item = &'p Picture<'a>>) -> Result<Tensor, ModelError> {
-        let pictures: Vec<&Picture> = pictures.collect();
-        let levels = Picture::levels(&pictures, self.place.device(), &self.resizer, self.precision.kind())?;
-        Ok(self.normaliser.apply_to_levels(&levels)?)
+    /// The network's input (N, [`CHANNELS`], H, W) in its precision.
+    fn input(&self, pictures: &[&Picture]) -> Result<Tensor, ModelError> {
+        let device = self.place.device();
+        let (frames, size) = Picture::frames(pictures, device)?;
+        let input = self.input.place(pictures.len() as i64, size, device)?;
+        self.input.put(&frames, &input)?;
+        Ok(input)
     }
 }
 

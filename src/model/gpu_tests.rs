@@ -95,6 +95,31 @@ fn activations_that_stay_on_the_device_are_those_that_leave_it() {
     engine.wait().unwrap();
 }
 
+#[test]
+fn a_pass_that_is_repeated_says_the_same_of_the_same_and_other_of_other_pictures() {
+    for precision in [PrecisionChoice::Half, PrecisionChoice::Single] {
+        let engine = as_on_gpu().with_precision(precision).unwrap();
+        let activations = |images: &[RgbImage]| {
+            let requests: Vec<ForwardRequest> = images.iter().map(|image| engine.take(image).into()).collect();
+            let layers = engine.layer4(&requests).unwrap();
+            layers.iter().map(|layer| layer.activations().unwrap().into_owned()).collect::<Vec<_>>()
+        };
+        let (one, other) = ([noisy(96, 64, 1), noisy(96, 64, 2)], [noisy(96, 64, 3), noisy(96, 64, 4)]);
+        let (first, first_of_other) = (activations(&one), activations(&other));
+        assert!(share(first[0].view(), first_of_other[0].view()) > 0.1);
+        // More shapes than one take turns.
+        for count in [2, 1, 2, 1, 2] {
+            for (images, first) in [(&one, &first), (&other, &first_of_other)] {
+                for (again, first) in activations(&images[..count]).iter().zip(first) {
+                    // Of several pictures, cuDNN may take another algorithm than of one.
+                    let bound = if count == 2 { 1e-6 } else { 5e-3 };
+                    assert!(share(again.view(), first.view()) < bound, "{precision:?} {count}");
+                }
+            }
+        }
+    }
+}
+
 /// Logits of three pictures, frames of twice their size, where passes of more than `room` pictures have no memory as long as
 /// the network has not moved; and how many pictures each pass had.
 fn with_room_for(room: usize, engine: &Engine, frames: &[RgbImage]) -> (Vec<Inference>, Vec<usize>) {

@@ -7,18 +7,19 @@
 //!                              └─ folded: libtorch ─────────────┘
 //! ```
 //!
-//! [`preprocess`] is the way from pixels to the network's input on the host, [`picture`] a picture wherever the network looks at
-//! it, [`folded`] the network as it runs, and [`engine`] what the pipeline calls; `place`, [`precision`] and `memory` say where it
-//! runs, with what numbers, and what happens when there is no room. What leaves the engine is plain data ([`layer`]), or can be
+//! [`preprocess`] is the way from pixels to the network's input on the host and `device_input` on a GPU, [`picture`] a picture
+//! wherever the network looks at it, [`folded`] the network as it runs, and [`engine`] what the pipeline calls; `place`, [`precision`]
+//! and `memory` say where it runs, with what numbers, and what happens when there is no room. `cuda` is what tch does not know of GPUs,
+//! `recorded` the passes that a GPU is told of by a single call. What leaves the engine is plain data ([`layer`]), or can be
 //! asked for it ([`device_layer`]), so that nothing downstream knows of libtorch.
 
 pub mod checkpoint;
 mod cpu;
 mod cuda;
 pub mod device;
+mod device_input;
 pub mod device_layer;
 pub mod device_matrix;
-mod device_resize;
 pub mod engine;
 pub mod folded;
 pub mod forward;
@@ -29,6 +30,7 @@ pub mod picture;
 mod place;
 pub mod precision;
 pub mod preprocess;
+mod recorded;
 pub mod resnet;
 pub mod tensors;
 pub mod upload;

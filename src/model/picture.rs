@@ -9,7 +9,7 @@ use image::RgbImage;
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::ModelError;
-use super::device_resize::DeviceResizer;
+use super::device_input::levels;
 use super::preprocess::{copy, recycle, resize};
 use super::upload::{Place, UploadedFrames};
 
@@ -153,22 +153,22 @@ impl<'a> Picture<'a> {
         }
     }
 
-    /// Levels from 0 to 255 of pictures of one size on a device, (N, 3, rows, columns) of `kind`.
+    /// Frames (N, rows, columns, 3) of bytes behind pictures of one size, on a device, and the size (width, height) to which
+    /// they are to be brought.
     ///
     /// # Errors
     ///
     /// When libtorch refuses, for want of memory for example.
-    pub(super) fn levels(
-        pictures: &[&Picture],
-        device: Device,
-        resizer: &DeviceResizer,
-        kind: Kind,
-    ) -> Result<Tensor, TchError> {
+    ///
+    /// # Panics
+    ///
+    /// When there are none.
+    pub(super) fn frames(pictures: &[&Picture], device: Device) -> Result<(Tensor, (u32, u32)), TchError> {
         match frames_of_one_size(pictures) {
-            Some((frames, size)) => resizer.levels(&frames?.f_to_device(device)?, size, kind),
+            Some((frames, size)) => Ok((frames?.f_to_device(device)?, size)),
             None => {
                 let pixels = pictures.iter().map(|picture| picture.on_device(device)).collect::<Result<Vec<_>, _>>()?;
-                Tensor::f_stack(&pixels, 0)?.f_permute([0, 3, 1, 2])?.f_to_kind(kind)
+                Ok((Tensor::f_stack(&pixels, 0)?, pictures[0].dimensions()))
             }
         }
     }
@@ -214,7 +214,7 @@ fn resized_bytes(frames: &UploadedFrames, index: usize, size: (u32, u32)) -> Res
     if dimensions(frames) == size {
         return Ok(frame);
     }
-    let levels = DeviceResizer::default().levels(&frame.f_unsqueeze(0)?, size, Kind::Float)?;
+    let levels = levels(&frame.f_unsqueeze(0)?, size)?;
     // Weights are positive and add up to 1, so that no result lies beyond the bytes.
     levels.f_round()?.f_to_kind(Kind::Uint8)?.f_squeeze_dim(0)?.f_permute([1, 2, 0])?.f_contiguous()
 }
@@ -257,8 +257,9 @@ mod tests {
         Picture::all_uploaded(&[image], uploader.upload_all(&[image])).remove(0)
     }
 
-    fn levels(pictures: &[&Picture], uploader: &Uploader, kind: Kind) -> Tensor {
-        Picture::levels(pictures, uploader.device(), &DeviceResizer::default(), kind).unwrap()
+    fn levels(pictures: &[&Picture], uploader: &Uploader) -> Tensor {
+        let (frames, size) = Picture::frames(pictures, uploader.device()).unwrap();
+        super::levels(&frames, size).unwrap()
     }
 
     fn is_on_device(picture: &Picture) -> bool {
@@ -285,11 +286,10 @@ mod tests {
                 assert!(is_on_device(&uploaded) && is_on_device(&resized));
                 assert_eq!((uploaded.dimensions(), resized.dimensions()), (from, to));
                 assert_eq!(*resized.on_host().unwrap(), expected, "the host resizes as ever");
-                for kind in [Kind::Uint8, Kind::Half, Kind::Float] {
-                    let on_device = match kind {
-                        Kind::Uint8 => resized.on_device(uploader.device()).unwrap(),
-                        _ => levels(&[&resized], &uploader, kind).squeeze_dim(0).permute([1, 2, 0]),
-                    };
+                let bytes = resized.on_device(uploader.device()).unwrap();
+                let levels = levels(&[&resized], &uploader).squeeze_dim(0).permute([1, 2, 0]);
+                for on_device in [bytes, levels] {
+                    let kind = on_device.kind();
                     let values: Vec<f32> =
                         Vec::try_from(&on_device.to_kind(Kind::Float).contiguous().flatten(0, 2)).unwrap();
                     assert_eq!(values.len(), expected.as_raw().len());
@@ -339,15 +339,13 @@ mod tests {
             [&at(&one, size), &twice],
             [&on_host, &at(&one, size)],
         ] {
-            for kind in [Kind::Half, Kind::Float] {
-                let together = levels(&pictures, &uploader, kind);
-                assert_eq!((together.size(), together.kind()), (vec![2, 3, 10, 20], kind));
-                for (index, picture) in (0..).zip(pictures) {
-                    let alone = levels(&[picture], &uploader, kind).get(0);
-                    let difference = (together.get(index) - alone).abs().max().double_value(&[]);
-                    // Bytes where they went one by one.
-                    assert!(difference <= 0.75, "{index}: {difference}");
-                }
+            let together = levels(&pictures, &uploader);
+            assert_eq!(together.size(), [2, 3, 10, 20]);
+            for (index, picture) in (0..).zip(pictures) {
+                let alone = levels(&[picture], &uploader).get(0);
+                let difference = (together.get(index) - alone).abs().max().double_value(&[]);
+                // Bytes where they went one by one.
+                assert!(difference <= 0.75, "{index}: {difference}");
             }
         }
         let (expected, of_one) =
@@ -362,7 +360,7 @@ mod tests {
         let (image, uploader) = (noise(40, 30), uploader());
         let uploaded = upload(&image, &uploader).resized((20, 10)).unwrap();
         let expected = to_host(&uploaded.on_device(uploader.device()).unwrap()).unwrap();
-        let levels = levels(&[&uploaded, &uploaded], &uploader, Kind::Float);
+        let levels = levels(&[&uploaded, &uploaded], &uploader);
         for picture in Picture::from_levels(&levels).unwrap() {
             assert!(is_on_device(&picture));
             assert_eq!((picture.dimensions(), &*picture.on_host().unwrap()), ((20, 10), &expected));

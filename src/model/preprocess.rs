@@ -113,10 +113,6 @@ pub struct Normaliser {
     mean: Tensor,
     /// (1, 3, 1, 1).
     std: Tensor,
-    /// 1 / (255 std) and -mean / std.
-    single: [Tensor; 2],
-    /// The same in half precision.
-    half: [Tensor; 2],
 }
 
 impl Normaliser {
@@ -128,10 +124,7 @@ impl Normaliser {
     pub fn new(normalisation: &Normalisation, device: Device) -> Result<Self, TchError> {
         let channels = |values: [f32; 3]| Tensor::f_from_slice(&values)?.f_view([1, 3, 1, 1])?.f_to_device(device);
         let Normalisation { mean, std } = *normalisation;
-        let scale = channels(std.map(|std| 1.0 / (255.0 * std)))?;
-        let shift = channels(std::array::from_fn(|channel| -mean[channel] / std[channel]))?;
-        let half = [scale.f_to_kind(Kind::Half)?, shift.f_to_kind(Kind::Half)?];
-        Ok(Self { mean: channels(mean)?, std: channels(std)?, single: [scale, shift], half })
+        Ok(Self { mean: channels(mean)?, std: channels(std)? })
     }
 
     /// The network's input (N, 3, H, W) from bytes (N, H, W, 3) on the same device.
@@ -144,21 +137,6 @@ impl Normaliser {
     /// When libtorch refuses, for want of memory for example.
     pub fn apply(&self, pixels: &Tensor) -> Result<Tensor, TchError> {
         pixels.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?.f_div_scalar(255.0)?.f_sub(&self.mean)?.f_div(&self.std)
-    }
-
-    /// The network's input (N, 3, H, W), a pixel's channels side by side, from levels (N, 3, H, W) of any order and of the
-    /// precision that it is given in.
-    ///
-    /// # Errors
-    ///
-    /// When libtorch refuses, for want of memory for example.
-    pub fn apply_to_levels(&self, levels: &Tensor) -> Result<Tensor, TchError> {
-        let [scale, shift] = match levels.kind() {
-            Kind::Half => &self.half,
-            _ => &self.single,
-        };
-        let normalised = shift.f_addcmul(levels, scale)?;
-        normalised.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])
     }
 }
 

@@ -7,8 +7,9 @@
 //! A copy waits until libtorch's stream has done with the frame that had the memory before, and libtorch's stream for the copy;
 //! other frames are computed on meanwhile. Where there is no second stream, libtorch does the copying.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::{Receiver, bounded};
 use image::RgbImage;
@@ -18,13 +19,29 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use super::cuda::{Cuda, Mark, Stream};
 
+/// Batches that there is memory for: one may be copied from, one to, and others wait for the network. With two, copies would wait for
+/// each other's passes.
+const MOST_SLOTS: usize = 5;
+/// Likewise, where each takes much...
+const LEAST_SLOTS: usize = 2;
+/// ... as it does if they would take more bytes than this together.
+const MOST_BYTES: usize = 256 << 20;
+
 /// Copies frames to a device.
 #[derive(Debug)]
 pub(super) struct Uploader {
     device: Device,
     /// None where libtorch does the copying.
     cuda: Option<Arc<Cuda>>,
-    free: Arc<Mutex<Vec<Slot>>>,
+    slots: Arc<Mutex<Slots>>,
+}
+
+/// Memory for frames, here and there, whether it is used or not.
+#[derive(Debug, Default)]
+struct Slots {
+    /// The one that was used last comes last: the first is the likeliest to be done with.
+    free: VecDeque<Slot>,
+    made: usize,
 }
 
 /// Frames of one size on a device.
@@ -33,7 +50,7 @@ pub(super) struct UploadedFrames {
     /// (N, rows, columns, 3) bytes.
     pixels: Tensor,
     /// Gives the memory back.
-    _lease: Option<Lease>,
+    lease: Option<Lease>,
 }
 
 /// Frames that another thread is copying to a device.
@@ -63,16 +80,16 @@ struct Slot {
 #[derive(Debug)]
 struct Lease {
     slot: Option<Slot>,
-    free: Arc<Mutex<Vec<Slot>>>,
+    slots: Arc<Mutex<Slots>>,
 }
 
 impl Uploader {
     /// Copies to a device; in a stream of its own, if there is one.
     pub(super) fn new(device: Device, cuda: Option<Arc<Cuda>>) -> Self {
-        Self { device, cuda, free: Arc::default() }
+        Self { device, cuda, slots: Arc::default() }
     }
 
-    /// Copies frames, all of one size, at once. What libtorch is told from now on finds them there.
+    /// Begins to copy frames, all of one size, at once. libtorch must be told to [wait](UploadedFrames::awaited) for them.
     ///
     /// # Errors
     ///
@@ -81,7 +98,7 @@ impl Uploader {
     /// # Panics
     ///
     /// When there are none, or one has another size.
-    pub(super) fn upload(&self, images: &[&RgbImage]) -> Result<UploadedFrames, TchError> {
+    fn upload(&self, images: &[&RgbImage]) -> Result<UploadedFrames, TchError> {
         let (width, height) = images[0].dimensions();
         assert!(
             images.iter().all(|image| image.dimensions() == (width, height)),
@@ -92,19 +109,16 @@ impl Uploader {
             let frame = |image: &&RgbImage| Tensor::f_from_data_size(image.as_raw(), &shape[1..], Kind::Uint8);
             let frames = images.iter().map(frame).collect::<Result<Vec<_>, _>>()?;
             let pixels = Tensor::f_stack(&frames, 0)?.f_to_device(self.device)?;
-            return Ok(UploadedFrames { pixels, _lease: None });
+            return Ok(UploadedFrames { pixels, lease: None });
         };
         let bytes = images[0].as_raw().len();
         let all_bytes = images.len() * bytes;
         if bytes == 0 {
             return Err(TchError::Shape("frames without pixels".to_owned()));
         }
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        // One that is too small goes first, and makes room. None shrinks: a run has frames of a size or two.
-        let slot = match free.filter(|slot| slot.on_device.numel() >= all_bytes) {
-            Some(slot) => slot,
-            None => Slot::new(all_bytes as i64, self.device, cuda)?,
-        };
+        let slot = Some(self.slot(all_bytes, cuda)?);
+        let mut lease = Lease { slot, slots: Arc::clone(&self.slots) };
+        let slot = lease.slot();
         slot.arrived.wait()?;
         let (to, from) = (slot.on_device.data_ptr(), slot.pinned.data_ptr());
         // SAFETY: the slot holds as many bytes and is ours alone; nobody reads them any more, as its last frames have arrived.
@@ -117,12 +131,36 @@ impl Uploader {
         unsafe { cuda.upload(to, from.cast_const(), all_bytes)? };
         if let Err(error) = slot.arrived.set(Stream::Copies) {
             // Nobody can tell when the copy has ended, so that nobody may have the memory.
-            std::mem::forget(slot);
+            std::mem::forget(lease.slot.take());
+            lock(&self.slots).made -= 1;
             return Err(error);
         }
-        slot.arrived.holds_up(Stream::Compute)?;
         let pixels = slot.on_device.f_narrow(0, 0, all_bytes as i64)?.f_view(shape)?;
-        Ok(UploadedFrames { pixels, _lease: Some(Lease { slot: Some(slot), free: Arc::clone(&self.free) }) })
+        Ok(UploadedFrames { pixels, lease: Some(lease) })
+    }
+
+    /// Memory for so many bytes.
+    fn slot(&self, bytes: usize, cuda: &Arc<Cuda>) -> Result<Slot, TchError> {
+        let mut slots = lock(&self.slots);
+        // Those that are too small go first, and make room. None shrinks: a run has frames of a size or two.
+        while slots.free.front().is_some_and(|slot| slot.on_device.numel() < bytes) {
+            slots.free.pop_front();
+            slots.made -= 1;
+        }
+        if slots.made >= (MOST_BYTES / bytes).clamp(LEAST_SLOTS, MOST_SLOTS)
+            && let Some(slot) = slots.free.pop_front()
+        {
+            return Ok(slot);
+        }
+        match (Slot::new(bytes as i64, self.device, cuda), slots.free.pop_front()) {
+            (Ok(made), free) => {
+                slots.free.extend(free);
+                slots.made += 1;
+                Ok(made)
+            }
+            (Err(_), Some(slot)) => Ok(slot),
+            (Err(error), None) => Err(error),
+        }
     }
 
     /// Copies frames of any sizes.
@@ -130,10 +168,14 @@ impl Uploader {
         let groups = places_by_size(images);
         let uploaded = groups.iter().map(|group| {
             let images: Vec<&RgbImage> = group.iter().map(|&index| images[index]).collect();
-            self.upload(&images)
+            self.upload(&images).and_then(UploadedFrames::awaited)
         });
         (places(&groups, images.len()), uploaded.collect())
     }
+}
+
+fn lock(slots: &Mutex<Slots>) -> MutexGuard<'_, Slots> {
+    slots.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Where images of each size are.
@@ -173,6 +215,15 @@ impl Uploader {
 }
 
 impl UploadedFrames {
+    /// The same, which whatever libtorch is told from now on finds there. Not earlier: a pass must not wait for the frames of the
+    /// next one.
+    fn awaited(self) -> Result<Self, TchError> {
+        if let Some(lease) = &self.lease {
+            lease.slot().arrived.holds_up(Stream::Compute)?;
+        }
+        Ok(self)
+    }
+
     /// Their pixels, (N, rows, columns, 3) bytes.
     pub(super) fn pixels(&self) -> &Tensor {
         &self.pixels
@@ -182,7 +233,7 @@ impl UploadedFrames {
 impl From<Tensor> for UploadedFrames {
     /// Pixels, (N, rows, columns, 3) bytes, that came to the device by other ways.
     fn from(pixels: Tensor) -> Self {
-        Self { pixels, _lease: None }
+        Self { pixels, lease: None }
     }
 }
 
@@ -214,7 +265,8 @@ impl Uploads {
     pub(super) fn wait(self) -> (Vec<Place>, Vec<Result<UploadedFrames, TchError>>) {
         let mut uploaded: Vec<_> = self.done.iter().collect();
         uploaded.sort_by_key(|(number, _)| *number);
-        (places(&self.places, self.count), uploaded.into_iter().map(|(_, uploaded)| uploaded).collect())
+        let uploaded = uploaded.into_iter().map(|(_, uploaded)| uploaded.and_then(UploadedFrames::awaited));
+        (places(&self.places, self.count), uploaded.collect())
     }
 }
 
@@ -238,12 +290,23 @@ impl Drop for Slot {
     }
 }
 
+impl Lease {
+    fn slot(&self) -> &Slot {
+        self.slot.as_ref().expect("it is given back with the lease")
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(slot) = self.slot.take() else { return };
-        match slot.used.set(Stream::Compute) {
-            Ok(()) => self.free.lock().unwrap_or_else(PoisonError::into_inner).push(slot),
-            Err(error) => tracing::debug!("memory for frames is given up: {error}"),
+        let told = slot.used.set(Stream::Compute);
+        let mut slots = lock(&self.slots);
+        match told {
+            Ok(()) => slots.free.push_back(slot),
+            Err(error) => {
+                slots.made -= 1;
+                tracing::debug!("memory for frames is given up: {error}");
+            }
         }
     }
 }
@@ -276,6 +339,28 @@ mod tests {
                 assert_eq!(first_levels(of_five.as_ref().unwrap()), [20, 50]);
             }
         }
+    }
+
+    #[test]
+    fn more_batches_than_there_is_memory_for_at_first_keep_their_frames() {
+        let uploader = Uploader::to_stand_in();
+        // More on their way than are kept, then fewer and larger, then small ones in their memory.
+        for (width, count) in [(3, 2 * MOST_SLOTS as u8), (40, 3), (3, MOST_SLOTS as u8)] {
+            let images: Vec<_> = (0..count).map(|level| image(width, level)).collect();
+            let uploads: Vec<_> =
+                images.iter().map(|image| uploader.upload_all(&[image]).1.remove(0).unwrap()).collect();
+            for (level, frames) in (0..).zip(&uploads) {
+                assert_eq!(frames.pixels().size(), [1, 2, i64::from(width), 3]);
+                assert_eq!(first_levels(frames), [level]);
+            }
+        }
+        let slots = lock(&uploader.slots);
+        assert!(
+            slots.made >= slots.free.len() && slots.made <= 2 * MOST_SLOTS,
+            "{} of {}",
+            slots.free.len(),
+            slots.made
+        );
     }
 
     #[test]

@@ -93,8 +93,20 @@ struct Explanation<'a> {
     under_way: usize,
 }
 
-/// Batches that may be under way at most: one that is explained, one that waits for it, and one that waits for its place.
-pub(super) const MOST_UNDER_WAY: usize = 3;
+/// Frames that a GPU may have been handed and that wait for their explanation: it goes on with them while a basis is fitted.
+const FRAMES_AHEAD: usize = 32;
+/// Batches of so many frames that may be.
+const BATCHES_AHEAD: usize = 4;
+
+/// Batches of `frames` that may wait for their explanation.
+pub(super) fn batches_ahead(frames: usize, works_ahead: bool) -> usize {
+    if works_ahead { (FRAMES_AHEAD / frames.max(1)).clamp(1, BATCHES_AHEAD) } else { 1 }
+}
+
+/// Batches that may be under way where so many wait: these, one that is explained, and one that waits for its place.
+pub(super) fn most_under_way(ahead: usize) -> usize {
+    ahead + 2
+}
 
 /// The next stage has ended.
 struct Ended;
@@ -328,7 +340,7 @@ mod tests {
         let shutdown = &shutdown;
         let (submission, completion) = analyser.sides();
         let (to_explanation, batches) = bounded(1);
-        let (to_inference, explained) = bounded(MOST_UNDER_WAY);
+        let (to_inference, explained) = bounded(most_under_way(1));
         let (output, analysed) = bounded(1);
         let settings = InferenceSettings { batch: most(2), works_ahead, gate, shutdown };
         std::thread::scope(|scope| {

@@ -229,10 +229,10 @@ pub fn run(
             }
         }
         let (submission, completion) = analyser.sides();
-        // One batch may wait for the one that is explained.
-        let (to_explanation, from_inference) = bounded(1);
-        let (to_inference, explained) = bounded(inference::MOST_UNDER_WAY);
         let works_ahead = submission.works_by_itself();
+        let ahead = inference::batches_ahead(settings.batch.frames, works_ahead);
+        let (to_explanation, from_inference) = bounded(ahead);
+        let (to_inference, explained) = bounded(inference::most_under_way(ahead));
         let inference = InferenceSettings { batch: settings.batch, works_ahead, gate, shutdown };
         threads.spawn("inference".to_owned(), move || {
             Ending::Stage(inference::infer(Feeds::new(feeds), submission, inference, &to_explanation, &explained))

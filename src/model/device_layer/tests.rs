@@ -121,7 +121,8 @@ fn half_precision_and_its_order_in_memory_are_left_behind() {
     let exact = layers(&batch(), &[None, None]).unwrap();
     let half = layers(&channels_last.to_kind(Kind::Half), &[None, None]).unwrap();
     for (exact, half) in exact.iter().zip(&half) {
-        assert!(matches!(&half.activations, Place::Device(tensor) if tensor.kind() == Kind::Float));
+        let Place::Device { batch, .. } = &half.activations else { panic!("it stays on its device") };
+        assert_eq!(lock(batch).activations.kind(), Kind::Half);
         // Values below 2 are rounded by at most 2^-11, half of their last place.
         let difference = &*half.activations().unwrap() - &*exact.activations().unwrap();
         assert!(largest(difference.mapv(f64::from).into_iter()) <= 1.0 / 2048.0);

@@ -1,7 +1,11 @@
-//! CUDA's streams and events, of which tch knows nothing: what lets frames be copied to a GPU while it computes, and answers be
-//! read when they are there, not when all is done that the GPU was told since.
+//! What tch does not know of CUDA: streams and events, which let frames be copied to a GPU while it computes, and answers be read
+//! when they are there, not when all is done that the GPU was told since; [`graph`]s; and [`kernels`] of our own.
 //!
 //! libtorch_cpu.so brings CUDA's runtime library with it, whose functions are found by their names.
+
+pub(super) mod graph;
+pub(super) mod kernels;
+mod stream_guard;
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::ptr;
@@ -9,6 +13,10 @@ use std::sync::Arc;
 
 use libloading::os::unix::Library;
 use tch::{Device, TchError};
+
+use super::first_line;
+use kernels::Kernels;
+use stream_guard::{StreamApi, StreamGuard};
 
 /// What CUDA calls a stream or an event.
 type Handle = *mut c_void;
@@ -21,22 +29,28 @@ const WITHOUT_TIMING: c_uint = 2;
 /// The default stream, which is the one that libtorch uses.
 const DEFAULT_STREAM: Handle = ptr::null_mut();
 
-/// A GPU's two streams: that of libtorch, and one for copies beside it.
+/// A GPU's streams: that of libtorch, one for copies beside it, one for what must not wait for what libtorch was told before, and one
+/// in which nothing is done, only recorded.
 #[derive(Debug)]
 pub(super) struct Cuda {
     api: Api,
+    streams: StreamApi,
     device: c_int,
     copies: Handle,
+    aside: Handle,
+    recording: Handle,
+    /// None where they cannot be compiled.
+    kernels: Option<Kernels>,
 }
 
-/// A point in the work of one of the streams.
+/// A point in the work of a stream.
 #[derive(Debug)]
 pub(super) struct Mark {
     cuda: Arc<Cuda>,
     event: Handle,
 }
 
-/// One of the two streams.
+/// One of the streams in which something is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stream {
     /// Where libtorch computes.
@@ -118,14 +132,26 @@ impl Cuda {
     /// When CUDA's library is not there, or refuses.
     fn open(device: usize) -> Result<Arc<Self>, TchError> {
         let api = Api::find().map_err(|error| TchError::Torch(format!("CUDA's runtime library: {error}")))?;
-        let device = c_int::try_from(device).map_err(|_| TchError::Torch(format!("there is no GPU {device}")))?;
-        let mut copies = ptr::null_mut();
-        // SAFETY: `copies` outlives the call.
-        unsafe {
-            api.check((api.set_device)(device))?;
-            api.check((api.create_stream)(&mut copies, NON_BLOCKING))?;
-        }
-        Ok(Arc::new(Self { api, device, copies }))
+        let number = device;
+        let device = c_int::try_from(number).map_err(|_| TchError::Torch(format!("there is no GPU {number}")))?;
+        // SAFETY: it takes a number.
+        api.check(unsafe { (api.set_device)(device) })?;
+        let streams = StreamApi::find().map_err(|error| TchError::Torch(format!("libtorch's streams: {error}")))?;
+        let stream = || {
+            let mut stream = ptr::null_mut();
+            // SAFETY: `stream` outlives the call.
+            api.check(unsafe { (api.create_stream)(&mut stream, NON_BLOCKING) })?;
+            Ok::<_, TchError>(stream)
+        };
+        let (copies, aside, recording) = (stream()?, stream()?, stream()?);
+        let kernels = Kernels::new(number);
+        let kernels = kernels.inspect_err(|error| tracing::warn!("the GPU is used less well: {}", first_line(error)));
+        Ok(Arc::new(Self { api, streams, device, copies, aside, recording, kernels: kernels.ok() }))
+    }
+
+    /// Kernels of our own, where they could be compiled.
+    pub(super) fn kernels(&self) -> Option<&Kernels> {
+        self.kernels.as_ref()
     }
 
     /// Copies bytes to the GPU, in the stream for copies: returns before that is done.
@@ -142,6 +168,23 @@ impl Cuda {
         self.api.check(unsafe { (self.api.copy)(to, from, bytes, HOST_TO_DEVICE, self.copies) })
     }
 
+    /// Has libtorch do something on this thread that does not wait for what it was told before. `work` must wait for the end of it, as
+    /// for a copy that it takes to the host, and read only what is there already.
+    ///
+    /// # Errors
+    ///
+    /// Those of `work`, and when libtorch refuses.
+    pub(super) fn aside<A>(&self, work: impl FnOnce() -> Result<A, TchError>) -> Result<A, TchError> {
+        let _guard = self.use_stream(self.aside)?;
+        work()
+    }
+
+    /// Lets libtorch use another of the streams on this thread.
+    fn use_stream(&self, stream: Handle) -> Result<StreamGuard, TchError> {
+        // SAFETY: it is one of this GPU, and a guard is dropped before this.
+        unsafe { self.streams.set(stream, self.device) }
+    }
+
     fn handle(&self, stream: Stream) -> Handle {
         match stream {
             Stream::Compute => DEFAULT_STREAM,
@@ -152,10 +195,12 @@ impl Cuda {
 
 impl Drop for Cuda {
     fn drop(&mut self) {
-        // SAFETY: it is this stream's only owner; CUDA lets work in it end first.
-        let code = unsafe { (self.api.destroy_stream)(self.copies) };
-        if let Err(error) = self.api.check(code) {
-            tracing::debug!("a stream was not destroyed: {error}");
+        for stream in [self.copies, self.aside, self.recording] {
+            // SAFETY: it is this stream's only owner; CUDA lets work in it end first.
+            let code = unsafe { (self.api.destroy_stream)(stream) };
+            if let Err(error) = self.api.check(code) {
+                tracing::debug!("a stream was not destroyed: {error}");
+            }
         }
     }
 }
