@@ -14,7 +14,7 @@ use tch::{Device, Kind, TchError, Tensor};
 use super::ModelError;
 use super::cuda::{Cuda, Mark, Stream};
 use super::device_matrix::{DeviceMatrix, MatrixId};
-use super::layer::Layer;
+use super::layer::{Layer, Recycled};
 use super::tensors::to_rows;
 
 /// What a stage of the network gave for one picture, on its device. It belongs to the thread that owns the engine.
@@ -31,7 +31,7 @@ pub struct DeviceLayer {
 enum Place {
     /// As our own convolutions leave them. They are no tensors: after some operations on these, threads of libtorch that have
     /// nothing left to do keep a processor busy for milliseconds.
-    Host(Array2<f32>),
+    Host(Recycled),
     /// Among those of a batch, in any precision.
     Device { batch: Arc<Mutex<Batch>>, index: usize },
 }
@@ -329,7 +329,7 @@ impl DeviceLayer {
         if mean.iter().any(|mean| !mean.is_finite()) {
             return Err(ModelError::NotFinite);
         }
-        Ok(Self { activations: Place::Host(activations), grid, mean, answers: None })
+        Ok(Self { activations: Place::Host(activations.into()), grid, mean, answers: None })
     }
 
     /// Rows and columns of positions.
@@ -361,7 +361,7 @@ impl DeviceLayer {
     /// When libtorch refuses.
     pub fn into_host(self) -> Result<Layer, ModelError> {
         let activations = match self.activations {
-            Place::Host(activations) => activations,
+            Place::Host(activations) => activations.take(),
             Place::Device { batch, index } => activations_of(&batch, index)?,
         };
         Ok(Layer { activations, grid: self.grid })
@@ -411,7 +411,7 @@ impl DeviceLayer {
         }
         match &self.activations {
             Place::Host(activations) => {
-                let centred = activations - centre.host();
+                let centred = &**activations - centre.host();
                 let scores = centred.dot(directions.host());
                 let sum = |values: &Array2<f32>| values.iter().map(|&value| f64::from(value * value)).sum();
                 Ok((sum(&scores), sum(&centred)))

@@ -86,9 +86,9 @@ impl Forward {
         let folded = folded.with_channels(CHANNELS)?;
         let input = DeviceInput::new(normalisation, precision.kind(), cuda.clone());
         let recorded = cuda.as_ref().map(RecordedPasses::new).transpose();
-        let recorded =
-            recorded.inspect_err(|error| tracing::warn!("the GPU is used less well: {error}")).ok().flatten();
-        Ok(Self::Torch(Box::new(TorchNetwork { folded, input, place, cuda, recorded: recorded.into() })))
+        let recorded = recorded.inspect_err(|error| tracing::warn!("the GPU is slower than it could be ({error})"));
+        let recorded = recorded.ok().flatten().into();
+        Ok(Self::Torch(Box::new(TorchNetwork { folded, input, place, cuda, recorded })))
     }
 
     /// The activations of pictures, all of one size, that are wanted; on the host.

@@ -1,7 +1,6 @@
 //! From 8-bit pixels to the network's input: resize, scale, normalise.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
@@ -9,14 +8,14 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, TchError, Tensor};
 
-/// Most bytes of pictures that a thread keeps: those of both views of a batch at the default size.
-const MOST_SPARE: usize = 16_000_000;
+use super::spare::Spare;
+
+/// Of pictures that are no longer needed: as much as both views of a batch take at the default size.
+static SPARE: Spare<u8> = Spare::new(16_000_000);
 
 thread_local! {
     /// Keeps the memory between its two passes from picture to picture.
     static RESIZER: RefCell<Resizer> = RefCell::default();
-    /// Of pictures that are no longer needed.
-    static SPARE: RefCell<VecDeque<Vec<u8>>> = const { RefCell::new(VecDeque::new()) };
 }
 
 /// Per-channel normalisation of RGB values in [0, 1]: (value - mean) / std.
@@ -87,22 +86,12 @@ pub(super) fn copy(image: &RgbImage) -> RgbImage {
 
 /// So many bytes of anything.
 fn spare(bytes: usize) -> Vec<u8> {
-    let kept = SPARE.with_borrow_mut(|spare| {
-        let fitting = spare.iter().position(|pixels| pixels.len() == bytes)?;
-        spare.remove(fitting)
-    });
-    kept.unwrap_or_else(|| vec![0; bytes])
+    SPARE.take(bytes).unwrap_or_else(|| vec![0; bytes])
 }
 
-/// Keeps the memory of a picture for the next ones of its size that this thread resizes. Asked for anew, a megabyte would be
-/// the system's to clear, page by page, with each frame.
+/// Keeps the memory of a picture for the next ones of its size.
 pub(super) fn recycle(image: RgbImage) {
-    SPARE.with_borrow_mut(|spare| {
-        spare.push_back(image.into_raw());
-        while spare.iter().map(Vec::len).sum::<usize>() > MOST_SPARE {
-            spare.pop_front();
-        }
-    });
+    SPARE.give(image.into_raw());
 }
 
 /// The last step from pixels to the network's input. Its constants lie on a device, so that they are not uploaded with each
@@ -200,20 +189,6 @@ mod tests {
         }
         recycle(RgbImage::from_pixel(2, 2, image::Rgb([99; 3])));
         assert!(resize(&RgbImage::new(0, 5), None, (2, 2)).iter().all(|&level| level == 0), "nothing is black");
-    }
-
-    #[test]
-    fn a_thread_keeps_a_few_pictures() {
-        let bytes = || SPARE.with_borrow(|spare| spare.iter().map(Vec::len).sum::<usize>());
-        for side in 1000..1010 {
-            recycle(RgbImage::new(side, side));
-            assert!(bytes() <= MOST_SPARE, "{side}");
-        }
-        assert!(bytes() > MOST_SPARE / 2);
-        let newest = RgbImage::new(1010, 1010);
-        let at = newest.as_ptr();
-        recycle(newest);
-        assert_eq!(resize(&RgbImage::new(3, 3), None, (1010, 1010)).as_ptr(), at, "the oldest go first");
     }
 
     #[test]

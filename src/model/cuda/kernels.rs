@@ -4,7 +4,7 @@
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::ptr;
 
-use libloading::os::unix::Library;
+use libloading::os::unix::{Library, RTLD_NOW};
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::Handle;
@@ -384,6 +384,13 @@ fn compile(library: &Library, architecture: &str) -> Result<Vec<u8>, TchError> {
             (function(library, c"nvrtcGetCUBINSize")?, function(library, c"nvrtcGetCUBIN")?);
         let (log_size, log): (Size, Read) =
             (function(library, c"nvrtcGetProgramLogSize")?, function(library, c"nvrtcGetProgramLog")?);
+        let version: unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int = function(library, c"nvrtcVersion")?;
+        let (mut major, mut minor) = (0, 0);
+        if version(&mut major, &mut minor) == 0 {
+            // NVRTC opens this by its name, but does not know the folders of this program. It says itself if it is missing.
+            let builtins = Library::open(Some(format!("libnvrtc-builtins.so.{major}.{minor}")), RTLD_NOW);
+            builtins.map(std::mem::forget).unwrap_or_default();
+        }
         let read = |program: Handle, size: Size, read: Read| {
             let mut bytes = 0;
             if size(program, &mut bytes) != 0 {
@@ -407,5 +414,30 @@ fn compile(library: &Library, architecture: &str) -> Result<Vec<u8>, TchError> {
             let log = String::from_utf8_lossy(&log).trim_end_matches(['\0', '\n']).replace('\n', " ");
             TchError::Torch(format!("NVRTC error: number {built} for {architecture}: {log}"))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_compile_where_nvrtc_is_there() {
+        // SAFETY: NVRTC is meant to be loaded by programs; its initialisers are its own.
+        let Ok(nvrtc) = (unsafe { Library::new("libnvrtc.so.13") }) else { return };
+        for architecture in ["sm_75", "sm_90", "sm_120"] {
+            assert!(compile(&nvrtc, architecture).unwrap().starts_with(b"\x7fELF"), "{architecture}");
+        }
+        let error = compile(&nvrtc, "sm_1").unwrap_err().to_string();
+        assert!(error.contains("NVRTC error") && error.contains("for sm_1"), "{error}");
+    }
+
+    #[test]
+    fn without_nvrtc_that_is_told() {
+        if crate::model::tests::gpu_or_stand_in().is_cuda() {
+            return;
+        }
+        let error = Kernels::new(0).unwrap_err().to_string();
+        assert!(error.contains("NVRTC: ") && error.contains("libcaffe2_nvrtc.so"), "{error}");
     }
 }

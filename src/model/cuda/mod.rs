@@ -145,7 +145,12 @@ impl Cuda {
         };
         let (copies, aside, recording) = (stream()?, stream()?, stream()?);
         let kernels = Kernels::new(number);
-        let kernels = kernels.inspect_err(|error| tracing::warn!("the GPU is used less well: {}", first_line(error)));
+        let kernels = kernels.inspect_err(|error| {
+            let reason = first_line(error);
+            tracing::warn!(
+                "the GPU is slower than it could be ({reason}); scripts/setup --cuda installs all that it needs"
+            );
+        });
         Ok(Arc::new(Self { api, streams, device, copies, aside, recording, kernels: kernels.ok() }))
     }
 
