@@ -300,7 +300,8 @@ pub struct ModelArgs {
     #[arg(long, value_enum, default_value = "auto")]
     pub precision: PrecisionArg,
 
-    /// Threads of the network on the CPU [default: all cores]
+    /// Threads of the network on the CPU, and of the pool that copies frames to a GPU and finds boxes
+    /// [default: all cores; of the pool, three in eight]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub threads: Option<usize>,
 }

@@ -74,7 +74,7 @@ pub struct RunConfig {
     pub device: DeviceChoice,
     /// What a forward pass computes with.
     pub precision: PrecisionChoice,
-    /// Threads of a forward pass on the CPU; all cores if `None`.
+    /// Threads of a forward pass on the CPU, and of the pool that frames of a batch share; all cores and some if `None`.
     pub threads: Option<usize>,
     /// How densely the network looks.
     pub resolution: Resolution,

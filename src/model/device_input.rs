@@ -16,19 +16,31 @@ const LEVELS: Colours = Colours { scale: [1.0; 3], shift: [0.0; 3] };
 #[derive(Debug)]
 pub(super) struct DeviceInput {
     normalised: Colours,
+    /// Scale and shift for libtorch, (1, 3, 1, 1), so that they are not uploaded with each frame.
+    on_device: [Tensor; 2],
     kind: Kind,
     cuda: Option<Arc<Cuda>>,
 }
 
 impl DeviceInput {
-    /// Of a normalisation, and of half or single precision.
-    pub(super) fn new(normalisation: &Normalisation, kind: Kind, cuda: Option<Arc<Cuda>>) -> Self {
+    /// Of a normalisation, and of half or single precision; on a device, whose kernels are those of `cuda`, if it has some.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch refuses, for want of memory for example.
+    pub(super) fn new(
+        normalisation: &Normalisation,
+        kind: Kind,
+        (device, cuda): (Device, Option<Arc<Cuda>>),
+    ) -> Result<Self, TchError> {
         let Normalisation { mean, std } = *normalisation;
         let normalised = Colours {
             scale: std.map(|std| 1.0 / (255.0 * std)),
             shift: std::array::from_fn(|channel| -mean[channel] / std[channel]),
         };
-        Self { normalised, kind, cuda }
+        let channels = |values: [f32; 3]| Tensor::f_from_slice(&values)?.f_view([1, 3, 1, 1])?.f_to_device(device);
+        let on_device = [channels(normalised.scale)?, channels(normalised.shift)?];
+        Ok(Self { normalised, on_device, kind, cuda })
     }
 
     /// Where the network's input can be put, (N, [`CHANNELS`], height, width), a pixel's channels side by side; not filled.
@@ -50,12 +62,9 @@ impl DeviceInput {
         if let Some(kernels) = self.kernels() {
             return kernels.resize(frames, place, self.normalised);
         }
-        let Colours { scale, shift } = self.normalised;
+        let [scale, shift] = &self.on_device;
         let (_, _, height, width) = place.size4()?;
-        let levels = levels(frames, (width as u32, height as u32))?;
-        let channels =
-            |values: [f32; 3]| Tensor::f_from_slice(&values)?.f_view([1, 3, 1, 1])?.f_to_device(levels.device());
-        let normalised = channels(shift)?.f_addcmul(&levels, &channels(scale)?)?;
+        let normalised = shift.f_addcmul(&levels(frames, (width as u32, height as u32))?, scale)?;
         place.f_narrow(1, 0, 3)?.f_copy_(&normalised)?;
         let _ = place.f_narrow(1, 3, CHANNELS - 3)?.f_zero_()?;
         Ok(())
@@ -121,7 +130,7 @@ mod tests {
             });
             let expected = Tensor::cat(&expected, 0);
             for (kind, rounding) in [(Kind::Float, 1e-5), (Kind::Half, 2e-3)] {
-                let input = DeviceInput::new(&normalisation, kind, Cuda::of(device));
+                let input = DeviceInput::new(&normalisation, kind, (device, Cuda::of(device))).unwrap();
                 let ours = input.place(2, to, device).unwrap();
                 input.put(&on_device, &ours).unwrap();
                 assert_eq!((ours.size(), ours.kind()), (vec![2, CHANNELS, i64::from(to.1), i64::from(to.0)], kind));

@@ -70,8 +70,6 @@ struct Batch {
     /// Behind all of it; none where libtorch waits by itself.
     done: Option<Mark>,
     cuda: Option<Arc<Cuda>>,
-    /// Products that were not known to be asked for, of all pictures: (N, positions x columns).
-    products: Vec<(MatrixId, Arc<Array2<f32>>)>,
 }
 
 /// Pictures in a row about which the same is asked.
@@ -87,6 +85,8 @@ struct Run {
     sums: usize,
     /// The values, once they have arrived.
     arrived: OnceCell<Arc<Array2<f32>>>,
+    /// Products with other weights than were known to be asked for, of all its pictures: (count, positions x columns).
+    others: Option<(MatrixId, Array2<f32>)>,
 }
 
 /// What was asked about a picture.
@@ -146,7 +146,8 @@ impl PendingLayer {
                 None => read(&pictures, columns.as_ref())?,
             };
             let values = values.f_to_device_(Device::Cpu, Kind::Float, cuda.is_some(), false)?;
-            runs.push(Run { first, count: run.len(), asked: run[0].clone(), values, sums, arrived: OnceCell::new() });
+            let asked = run[0].clone();
+            runs.push(Run { first, count: run.len(), asked, values, sums, arrived: OnceCell::new(), others: None });
             first += run.len();
         }
         let done = match cuda {
@@ -158,7 +159,7 @@ impl PendingLayer {
             None => None,
         };
         let cuda = cuda.map(Arc::clone);
-        let batch = Arc::new(Mutex::new(Batch { activations, grid, runs, done, cuda, products: Vec::new() }));
+        let batch = Arc::new(Mutex::new(Batch { activations, grid, runs, done, cuda }));
         let of_picture = |index| Self(Progress::UnderWay { batch: Arc::clone(&batch), index });
         Ok((0..questions.len()).map(of_picture).collect())
     }
@@ -224,10 +225,14 @@ fn lock(batch: &Mutex<Batch>) -> MutexGuard<'_, Batch> {
 }
 
 impl Batch {
+    fn place_of_run(&self, index: usize) -> usize {
+        let place = self.runs.iter().position(|run| (run.first..run.first + run.count).contains(&index));
+        place.expect("each picture is in a run")
+    }
+
     /// Waits for all of it, and gives the run that a picture is in, and what it is told.
     fn run(&self, index: usize) -> Result<(&Run, &Arc<Array2<f32>>), ModelError> {
-        let run = self.runs.iter().find(|run| (run.first..run.first + run.count).contains(&index));
-        let run = run.expect("each picture is in a run");
+        let run = &self.runs[self.place_of_run(index)];
         if let Some(arrived) = run.arrived.get() {
             return Ok((run, arrived));
         }
@@ -239,7 +244,7 @@ impl Batch {
     }
 
     /// Something about the activations (N, positions, filters) of all pictures, which have arrived, without waiting for what the
-    /// device was told since.
+    /// device was told since. Matrices that are uploaded for it must not be used in another stream.
     fn ask<A>(&self, work: impl FnOnce(&Tensor) -> Result<A, TchError>) -> Result<A, TchError> {
         let _no_gradients = tch::no_grad_guard();
         match &self.cuda {
@@ -248,18 +253,24 @@ impl Batch {
         }
     }
 
-    /// The products of all pictures' activations with weights, (N, positions x columns): whoever asks for those of one will ask for
-    /// those of the others.
-    fn products(&mut self, weights: &DeviceMatrix) -> Result<Arc<Array2<f32>>, ModelError> {
-        if let Some((_, products)) = self.products.iter().find(|(id, _)| *id == weights.id()) {
-            return Ok(Arc::clone(products));
+    /// The products of a picture's activations with weights, position by position. Where other weights were known, it is the basis of
+    /// the source that has changed, and the same will be asked about the other pictures of the run.
+    fn products(&mut self, index: usize, weights: &DeviceMatrix) -> Result<Array1<f32>, ModelError> {
+        let place = self.place_of_run(index);
+        let Run { first, count, asked, others, .. } = &self.runs[place];
+        if let Some((_, products)) = others.as_ref().filter(|(id, _)| *id == weights.id()) {
+            return Ok(products.row(index - first).to_owned());
         }
+        let (first, count) = if asked.is_some() { (*first, *count) } else { (index, 1) };
         let products = self.ask(|activations| {
-            let products = activations.f_to_kind(Kind::Float)?.f_matmul(&weights.on(activations.device())?)?;
-            to_rows(&products.f_flatten(1, 2)?)
+            let activations = activations.f_narrow(0, first as i64, count as i64)?.f_to_kind(Kind::Float)?;
+            to_rows(&activations.f_matmul(&weights.on(activations.device())?)?.f_flatten(1, 2)?)
         })?;
-        self.products.push((weights.id(), Arc::new(products)));
-        Ok(Arc::clone(&self.products[self.products.len() - 1].1))
+        let of_picture = products.row(index - first).to_owned();
+        if count > 1 {
+            self.runs[place].others = Some((weights.id(), products));
+        }
+        Ok(of_picture)
     }
 }
 
@@ -384,9 +395,9 @@ impl DeviceLayer {
         match &self.activations {
             Place::Host(activations) => Ok(activations.dot(weights.host())),
             Place::Device { batch, index } => {
-                let products = lock(batch).products(weights)?;
+                let products = lock(batch).products(*index, weights)?;
                 let shape = (self.grid.0 * self.grid.1, weights.host().ncols());
-                let products = products.row(*index).to_owned().into_shape_with_order(shape);
+                let products = products.into_shape_with_order(shape);
                 Ok(products.expect("a product for each position and column"))
             }
         }

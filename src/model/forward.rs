@@ -6,7 +6,6 @@ use std::sync::Arc;
 use image::RgbImage;
 use tch::{Tensor, no_grad_guard};
 
-use super::ModelError;
 use super::cpu::{Activations, CpuNetwork, Wanted};
 use super::cuda::Cuda;
 use super::cuda::kernels::CHANNELS;
@@ -21,6 +20,7 @@ use super::precision::Precision;
 use super::preprocess::Normalisation;
 use super::recorded::RecordedPasses;
 use super::resnet::{ResNet18, Resolution};
+use super::{ModelError, first_line};
 
 /// The network up to `layer4`, ready to run.
 #[derive(Debug)]
@@ -84,9 +84,11 @@ impl Forward {
             Place::Gpu(_) => folded = folded.on_gpu(precision.kind(), cuda.clone())?,
         }
         let folded = folded.with_channels(CHANNELS)?;
-        let input = DeviceInput::new(normalisation, precision.kind(), cuda.clone());
+        let input = DeviceInput::new(normalisation, precision.kind(), (place.device(), cuda.clone()))?;
         let recorded = cuda.as_ref().map(RecordedPasses::new).transpose();
-        let recorded = recorded.inspect_err(|error| tracing::warn!("the GPU is slower than it could be ({error})"));
+        let recorded = recorded.inspect_err(|error| {
+            tracing::warn!("the GPU is slower than it could be ({})", first_line(error));
+        });
         let recorded = recorded.ok().flatten().into();
         Ok(Self::Torch(Box::new(TorchNetwork { folded, input, place, cuda, recorded })))
     }
@@ -99,7 +101,7 @@ impl Forward {
     pub(super) fn activations(&self, pictures: &[Picture], wanted: Wanted) -> Result<Vec<Activations>, ModelError> {
         match self {
             Self::Cpu(network) => run_on_cpu(network, pictures.iter(), wanted),
-            Self::Torch(network) => network.activations(pictures, wanted),
+            Self::Torch(network) => network.with_room(|| network.activations(pictures, wanted)),
         }
     }
 
@@ -123,26 +125,31 @@ impl Forward {
             }
             Self::Torch(network) => {
                 let pictures: Vec<&Picture> = pictures.collect();
-                let batch = match network.layer4(&pictures, resolution) {
-                    // What is recorded has memory of its own.
-                    Err(error) if is_out_of_memory(&error) && network.recorded.take().is_some() => {
-                        tracing::debug!("forward passes are no longer recorded: {error}");
-                        network.layer4(&pictures, resolution)?
-                    }
-                    batch => batch?,
-                };
-                let _no_gradients = no_grad_guard();
                 let questions: Vec<_> = requests.iter().map(|request| request.questions.clone()).collect();
-                Ok(PendingLayer::from_batch(&batch, &questions, network.cuda.as_ref())?)
+                network.with_room(|| {
+                    let _no_gradients = no_grad_guard();
+                    let batch = network.layer4(&pictures, resolution)?;
+                    Ok(PendingLayer::from_batch(&batch, &questions, network.cuda.as_ref())?)
+                })
             }
         }
     }
 }
 
 impl TorchNetwork {
+    /// Does something, once more if there is no memory for it as long as passes are recorded, which have memory of their own.
+    fn with_room<A>(&self, work: impl Fn() -> Result<A, ModelError>) -> Result<A, ModelError> {
+        match work() {
+            Err(error) if is_out_of_memory(&error) && self.recorded.take().is_some() => {
+                tracing::debug!("forward passes are no longer recorded: {error}");
+                work()
+            }
+            done => done,
+        }
+    }
+
     /// Activations (N, 512, rows, columns) of pictures, all of one size, which a GPU may still be computing.
     fn layer4(&self, pictures: &[&Picture], resolution: Resolution) -> Result<Tensor, ModelError> {
-        let _no_gradients = no_grad_guard();
         let device = self.place.device();
         let (frames, size) = Picture::frames(pictures, device)?;
         let count = pictures.len() as i64;
@@ -156,7 +163,7 @@ impl TorchNetwork {
             return Ok(network(&input)?);
         };
         let shape = [count, i64::from(size.1), i64::from(size.0)];
-        Ok(recorded.run(shape, place, put, network)?)
+        Ok(recorded.run((shape, resolution), place, put, network)?)
     }
 
     fn activations(&self, pictures: &[Picture], wanted: Wanted) -> Result<Vec<Activations>, ModelError> {

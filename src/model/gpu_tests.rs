@@ -107,6 +107,16 @@ fn a_pass_that_is_repeated_says_the_same_of_the_same_and_other_of_other_pictures
         let (one, other) = ([noisy(96, 64, 1), noisy(96, 64, 2)], [noisy(96, 64, 3), noisy(96, 64, 4)]);
         let (first, first_of_other) = (activations(&one), activations(&other));
         assert!(share(first[0].view(), first_of_other[0].view()) > 0.1);
+        // What one pass left is not what the next one leaves.
+        let under_way = [&one, &other].map(|images| {
+            let requests: Vec<ForwardRequest> = images.iter().map(|image| engine.take(image).into()).collect();
+            engine.begin_layer4(&requests).unwrap()
+        });
+        for (layers, first) in under_way.into_iter().zip([&first, &first_of_other]) {
+            for (layer, first) in layers.into_iter().zip(first) {
+                assert!(share(layer.wait().unwrap().activations().unwrap().view(), first.view()) < 1e-6);
+            }
+        }
         // More shapes than one take turns.
         for count in [2, 1, 2, 1, 2] {
             for (images, first) in [(&one, &first), (&other, &first_of_other)] {

@@ -8,12 +8,16 @@ use tch::{TchError, Tensor};
 
 use super::cuda::Cuda;
 use super::cuda::graph::{Graph, Recorder};
+use super::first_line;
+use super::resnet::Resolution;
 
 /// Shapes that are remembered at most. A run has two views of frames of a size or two, in batches of one to eight.
 const MOST_SHAPES: usize = 32;
+/// Bytes of input and output of recorded passes, beyond which no more are recorded: 64 pictures of 896x512 take 0.3 GB.
+const MOST_BYTES: usize = 2 << 30;
 
-/// Pictures, rows and columns.
-type Shape = [i64; 3];
+/// Pictures, rows and columns, and what is read of them.
+type Shape = ([i64; 3], Resolution);
 
 /// The passes of a network, by the shape of their batch.
 #[derive(Debug)]
@@ -61,15 +65,21 @@ impl RecordedPasses {
         let known = shapes.iter().position(|(known, _)| *known == shape).map(|index| shapes.remove(index).1);
         let pass = match known {
             None => Pass::Done,
-            Some(Pass::Done) => self.record(&place, &network).unwrap_or_else(|error| {
-                tracing::debug!("forward passes are no longer recorded: {error}");
-                self.recorder.take();
-                Pass::Done
-            }),
+            Some(Pass::Done) => {
+                let held: usize = shapes.iter().map(|(_, pass)| pass.bytes()).sum();
+                self.record(held, &place, &network).unwrap_or_else(|error| {
+                    let reason = first_line(&error);
+                    tracing::warn!("the GPU is slower than it could be: forward passes are not recorded ({reason})");
+                    self.recorder.take();
+                    Pass::Done
+                })
+            }
             Some(recorded) => recorded,
         };
         if shapes.len() >= MOST_SHAPES {
-            shapes.remove(0);
+            // libtorch gives the memory that recorded passes share up with the last of them.
+            let oldest = shapes.iter().position(|(_, pass)| matches!(pass, Pass::Done)).unwrap_or(0);
+            shapes.remove(oldest);
         }
         shapes.push((shape, pass));
         match shapes.last_mut() {
@@ -91,13 +101,30 @@ impl RecordedPasses {
 
     fn record(
         &self,
+        held: usize,
         place: impl Fn() -> Result<Tensor, TchError>,
         network: impl Fn(&Tensor) -> Result<Tensor, TchError>,
     ) -> Result<Pass, TchError> {
         let recorder = self.recorder.borrow();
         let Some(recorder) = &*recorder else { return Ok(Pass::Done) };
         let input = place()?;
+        if held + bytes(&input) > MOST_BYTES {
+            return Ok(Pass::Done);
+        }
         let (graph, output) = recorder.record(|| network(&input))?;
         Ok(Pass::Recorded { graph, input, output })
     }
+}
+
+impl Pass {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Done => 0,
+            Self::Recorded { input, output, .. } => bytes(input) + bytes(output),
+        }
+    }
+}
+
+fn bytes(tensor: &Tensor) -> usize {
+    tensor.numel() * tensor.kind().elt_size_in_bytes()
 }

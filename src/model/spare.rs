@@ -27,7 +27,7 @@ impl<T> Spare<T> {
 
     /// Keeps memory for the next ones of its size. Of too much, the oldest goes.
     pub(super) fn give(&self, memory: Vec<T>) {
-        if memory.is_empty() {
+        if memory.is_empty() || memory.len() * size_of::<T>() > self.most_bytes {
             return;
         }
         let mut kept = self.kept();
@@ -67,8 +67,9 @@ mod tests {
             assert!(bytes(&spare.kept()) <= 20);
         }
         assert_eq!([spare.take(4), spare.take(4), spare.take(4)], [Some(vec![4; 4]), Some(vec![5; 4]), None]);
+        spare.give(vec![7; 2]);
         spare.give(vec![0; 11]);
         spare.give(Vec::new());
-        assert!(spare.kept().is_empty());
+        assert_eq!(*spare.kept(), [vec![7; 2]], "neither too much nor nothing is kept");
     }
 }

@@ -152,14 +152,12 @@ impl Uploader {
         {
             return Ok(slot);
         }
-        match (Slot::new(bytes as i64, self.device, cuda), slots.free.pop_front()) {
-            (Ok(made), free) => {
-                slots.free.extend(free);
+        match Slot::new(bytes as i64, self.device, cuda) {
+            Ok(made) => {
                 slots.made += 1;
                 Ok(made)
             }
-            (Err(_), Some(slot)) => Ok(slot),
-            (Err(error), None) => Err(error),
+            Err(error) => slots.free.pop_front().ok_or(error),
         }
     }
 
@@ -354,13 +352,11 @@ mod tests {
                 assert_eq!(first_levels(frames), [level]);
             }
         }
-        let slots = lock(&uploader.slots);
-        assert!(
-            slots.made >= slots.free.len() && slots.made <= 2 * MOST_SLOTS,
-            "{} of {}",
-            slots.free.len(),
-            slots.made
-        );
+        if uploader.cuda.is_some() {
+            let slots = lock(&uploader.slots);
+            // The large ones serve for small frames, too.
+            assert_eq!((slots.made, slots.free.len()), (MOST_SLOTS, MOST_SLOTS));
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The inference stage: takes what the sources deliver, each in its turn, and hands to the network in batches what passes the gate.
 //!
-//! While the network looks at a batch, the next one is on its way to it, and [`super::explanation`] is busy with the one before.
+//! While the network looks at a batch, the next one is on its way to it, and [`super::explanation`] is busy with one before.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -309,7 +309,7 @@ mod tests {
     }
 
     /// What comes of frames of two sources, the second of which is live if `is_live`, and of their ends.
-    fn through_both_stages(works_ahead: bool, is_live: bool, gate: GateSettings) -> Vec<String> {
+    fn through_both_stages(works_ahead: bool, ahead: usize, is_live: bool, gate: GateSettings) -> Vec<String> {
         let model = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/resnet18-mask.safetensors");
         let settings = AnalysisSettings {
             method: Method::HayCam,
@@ -339,8 +339,8 @@ mod tests {
         let gate = &Mutex::new(Gate::new(gate));
         let shutdown = &shutdown;
         let (submission, completion) = analyser.sides();
-        let (to_explanation, batches) = bounded(1);
-        let (to_inference, explained) = bounded(most_under_way(1));
+        let (to_explanation, batches) = bounded(ahead);
+        let (to_inference, explained) = bounded(most_under_way(ahead));
         let (output, analysed) = bounded(1);
         let settings = InferenceSettings { batch: most(2), works_ahead, gate, shutdown };
         std::thread::scope(|scope| {
@@ -362,16 +362,23 @@ mod tests {
     #[test]
     fn working_ahead_changes_no_answer_and_no_order() {
         let off = GateSettings { live: false, recorded: false };
-        let expected = through_both_stages(false, false, off);
+        let expected = through_both_stages(false, 1, false, off);
         assert_eq!(expected.len(), 8, "{expected:?}");
         assert!(expected[4].starts_with("0: frame 4, label ") && expected[4].contains("basis Some("), "{expected:?}");
         assert_eq!(expected[6..], ["0: closed", "1: closed"]);
-        for works_ahead in [true, false] {
+        for (works_ahead, ahead) in [(true, 1), (true, BATCHES_AHEAD), (false, 1)] {
             for is_live in [true, false] {
                 for gate in [off, GateSettings { live: true, recorded: false }] {
-                    assert_eq!(through_both_stages(works_ahead, is_live, gate), expected, "{works_ahead} {is_live}");
+                    let given = through_both_stages(works_ahead, ahead, is_live, gate);
+                    assert_eq!(given, expected, "{works_ahead} {ahead} {is_live}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_gpu_gets_a_few_batches_ahead_and_fewer_large_ones() {
+        assert_eq!([0, 1, 8, 16, 64].map(|frames| batches_ahead(frames, true)), [4, 4, 4, 2, 1]);
+        assert_eq!([0, 1, 8, 16, 64].map(|frames| batches_ahead(frames, false)), [1; 5]);
     }
 }

@@ -3,6 +3,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::ptr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use libloading::os::unix::{Library, RTLD_NOW};
 use tch::{Device, Kind, TchError, Tensor};
@@ -85,12 +86,23 @@ struct Grid {
 }
 
 impl Kernels {
-    /// Compiles them for the GPU of a number, which is the current one.
+    /// Those of the GPU of a number, which is the current one. They are compiled once a process.
     ///
     /// # Errors
     ///
     /// When NVRTC is not there, or CUDA refuses.
-    pub(super) fn new(device: usize) -> Result<Self, TchError> {
+    pub(super) fn of(device: usize) -> Result<Arc<Self>, TchError> {
+        static COMPILED: Mutex<Vec<(usize, Arc<Kernels>)>> = Mutex::new(Vec::new());
+        let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, kernels)) = compiled.iter().find(|(of, _)| *of == device) {
+            return Ok(Arc::clone(kernels));
+        }
+        let kernels = Arc::new(Self::new(device)?);
+        compiled.push((device, Arc::clone(&kernels)));
+        Ok(kernels)
+    }
+
+    fn new(device: usize) -> Result<Self, TchError> {
         // SAFETY: the library is libtorch's own, and brings NVRTC and CUDA's driver with it; all that its initialisers do is theirs.
         let library = unsafe { Library::new("libcaffe2_nvrtc.so") }.map_err(missing)?;
         let number = c_int::try_from(device).map_err(|_| TchError::Torch(format!("there is no GPU {device}")))?;
@@ -434,7 +446,8 @@ mod tests {
 
     #[test]
     fn without_nvrtc_that_is_told() {
-        if crate::model::tests::gpu_or_stand_in().is_cuda() {
+        // SAFETY: as in `new`.
+        if unsafe { Library::new("libcaffe2_nvrtc.so") }.is_ok() {
             return;
         }
         let error = Kernels::new(0).unwrap_err().to_string();

@@ -40,7 +40,7 @@ pub(super) struct Cuda {
     aside: Handle,
     recording: Handle,
     /// None where they cannot be compiled.
-    kernels: Option<Kernels>,
+    kernels: Option<Arc<Kernels>>,
 }
 
 /// A point in the work of a stream.
@@ -122,7 +122,7 @@ impl Cuda {
     pub(super) fn of(device: Device) -> Option<Arc<Self>> {
         let Device::Cuda(number) = device else { return None };
         let opened = Self::open(number);
-        opened.inspect_err(|error| tracing::debug!("frames are copied and computed in turns: {error}")).ok()
+        opened.inspect_err(|error| tracing::warn!("the GPU is slower than it could be ({})", first_line(error))).ok()
     }
 
     /// The streams of the GPU of a number.
@@ -144,7 +144,7 @@ impl Cuda {
             Ok::<_, TchError>(stream)
         };
         let (copies, aside, recording) = (stream()?, stream()?, stream()?);
-        let kernels = Kernels::new(number);
+        let kernels = Kernels::of(number);
         let kernels = kernels.inspect_err(|error| {
             let reason = first_line(error);
             tracing::warn!(
@@ -156,7 +156,7 @@ impl Cuda {
 
     /// Kernels of our own, where they could be compiled.
     pub(super) fn kernels(&self) -> Option<&Kernels> {
-        self.kernels.as_ref()
+        self.kernels.as_deref()
     }
 
     /// Copies bytes to the GPU, in the stream for copies: returns before that is done.

@@ -4,6 +4,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
+use crate::model::tests::gpu_or_stand_in;
 
 /// Two pictures, 7 filters, 3 rows and 4 columns.
 fn batch() -> Tensor {
@@ -13,7 +14,10 @@ fn batch() -> Tensor {
 }
 
 fn layers(batch: &Tensor, questions: &[Option<Arc<Questions>>]) -> Result<Vec<DeviceLayer>, ModelError> {
-    PendingLayer::from_batch(batch, questions, None)?.into_iter().map(PendingLayer::wait).collect()
+    let device = gpu_or_stand_in();
+    let batch = batch.to_device(device);
+    let layers = PendingLayer::from_batch(&batch, questions, Cuda::of(device).as_ref())?;
+    layers.into_iter().map(PendingLayer::wait).collect()
 }
 
 /// The same as a CPU would have computed it.
@@ -116,7 +120,7 @@ fn weights_of_other_filters_are_a_mistake() {
 }
 
 #[test]
-fn half_precision_and_its_order_in_memory_are_left_behind() {
+fn half_precision_stays_on_the_device_and_its_order_in_memory_is_left_behind() {
     let channels_last = batch().permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
     let exact = layers(&batch(), &[None, None]).unwrap();
     let half = layers(&channels_last.to_kind(Kind::Half), &[None, None]).unwrap();
