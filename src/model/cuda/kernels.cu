@@ -1,17 +1,9 @@
 // What libtorch has no kernel for, or a slow one. NVRTC compiles it where it runs, without headers: half precision is converted by
-// PTX. Pictures lie one after another, row by row, a place's channels side by side.
+// PTX, and CHANNELS, POSITIONS, FILTERS and READERS come from kernels.rs. Pictures lie one after another, row by row, a place's
+// channels side by side.
 
 typedef unsigned char Level;
 typedef unsigned short Half;
-
-// Of the network's input: red, green, blue and nothing.
-const int CHANNELS = 4;
-// Positions whose products a block computes.
-const int POSITIONS = 8;
-// Filters whose means a block computes.
-const int FILTERS = 32;
-// Threads of a block that reads activations.
-const int READERS = 256;
 
 __device__ float to_float(float value) { return value; }
 

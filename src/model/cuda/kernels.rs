@@ -1,23 +1,23 @@
-//! Kernels of our own, for what libtorch has none or a slow one: NVRTC, which libtorch brings along for its own, compiles
-//! `kernels.cu` for the GPU that is there.
+//! Kernels of our own, for what libtorch has none or a slow one: those of `kernels.cu`, which [`nvrtc`] compiles.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use libloading::os::unix::{Library, RTLD_NOW};
+use libloading::os::unix::Library;
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::Handle;
+use super::nvrtc::{self, function};
 
-/// What `kernels.cu` calls `CHANNELS`: the network's input has a fourth channel, of zeros, with which cuDNN's first convolution
-/// takes three quarters of the time on an H200.
+/// Of the network's input: red, green, blue, and zeros, with which cuDNN's first convolution takes three quarters of the time on an
+/// H200.
 pub(in crate::model) const CHANNELS: i64 = 4;
-/// What `kernels.cu` calls `POSITIONS`.
+/// Positions whose products a block computes.
 const POSITIONS: usize = 8;
-/// What `kernels.cu` calls `FILTERS`.
+/// Filters whose means a block computes: as many as a warp has threads.
 const FILTERS: usize = 32;
-/// What `kernels.cu` calls `READERS`.
+/// Threads of a block that reads activations.
 const READERS: usize = 256;
 /// Threads of a block that resizes, across and down.
 const PIXELS: (u32, u32) = (32, 8);
@@ -26,8 +26,10 @@ const NUMBERS: i64 = 8;
 /// Threads of a block that pools.
 const POOLERS: u32 = 256;
 
-/// `cudaDevAttrComputeCapabilityMajor` and `Minor`.
-const COMPUTE_CAPABILITY: [c_int; 2] = [75, 76];
+/// The kernels, and what numbers stand in them for.
+const SOURCE: &str = include_str!("kernels.cu");
+const NAMES: [(&str, usize); 4] =
+    [("CHANNELS", CHANNELS as usize), ("POSITIONS", POSITIONS), ("FILTERS", FILTERS), ("READERS", READERS)];
 
 /// A level of red, green or blue becomes `level * scale + shift`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,6 +44,7 @@ pub(in crate::model) struct Colours {
 pub(in crate::model) struct Kernels {
     api: Api,
     device: Device,
+    number: c_int,
     resize_to_half: Handle,
     resize_to_single: Handle,
     pool_half: Handle,
@@ -103,10 +106,9 @@ impl Kernels {
     }
 
     fn new(device: usize) -> Result<Self, TchError> {
-        // SAFETY: the library is libtorch's own, and brings NVRTC and CUDA's driver with it; all that its initialisers do is theirs.
-        let library = unsafe { Library::new("libcaffe2_nvrtc.so") }.map_err(missing)?;
+        let library = nvrtc::open()?;
         let number = c_int::try_from(device).map_err(|_| TchError::Torch(format!("there is no GPU {device}")))?;
-        let image = compile(&library, &architecture(number)?)?;
+        let image = nvrtc::compile(&library, SOURCE, &NAMES, &nvrtc::architecture(number)?)?;
         // SAFETY: these are the declarations of CUDA's driver (cuda.h), whose handles are pointers and whose enumerations are C's int,
         // and of libtorch's C interface (shim.h).
         let (load, find, api) = unsafe {
@@ -139,6 +141,7 @@ impl Kernels {
             read_half: kernel(c"read_half")?,
             read_single: kernel(c"read_single")?,
             device: Device::Cuda(device),
+            number,
             api,
         })
     }
@@ -169,7 +172,11 @@ impl Kernels {
         let kernel = match place.kind() {
             Kind::Half => self.resize_to_half,
             Kind::Float => self.resize_to_single,
-            other => panic!("frames are resized to half or single precision, not to {other:?}"),
+            other => {
+                return Err(TchError::Kind(format!(
+                    "frames are resized to half or single precision, not to {other:?}"
+                )));
+            }
         };
         let grid = Grid {
             blocks: ((width as u32).div_ceil(PIXELS.0), (height as u32).div_ceil(PIXELS.1), count as u32),
@@ -259,7 +266,7 @@ impl Kernels {
         let kernel = match activations.kind() {
             Kind::Half => self.read_half,
             Kind::Float => self.read_single,
-            other => panic!("activations have half or single precision, not {other:?}"),
+            other => return Err(TchError::Kind(format!("activations have half or single precision, not {other:?}"))),
         };
         let groups = (filters as usize).div_ceil(FILTERS);
         let values =
@@ -296,13 +303,11 @@ impl Kernels {
         Grid { blocks, threads, shared }: Grid,
         mut parameters: [*mut c_void; N],
     ) -> Result<(), TchError> {
-        let Device::Cuda(number) = self.device else { unreachable!("kernels are a GPU's") };
         let mut stream = ptr::null_mut();
         // A kernel runs on the GPU that is this thread's current one.
         // SAFETY: `stream` outlives the call.
-        let codes = unsafe {
-            [(self.api.set_device)(number as c_int), (self.api.current_stream)(number as c_int, &mut stream)]
-        };
+        let codes =
+            unsafe { [(self.api.set_device)(self.number), (self.api.current_stream)(self.number, &mut stream)] };
         if codes != [0; 2] {
             return Err(TchError::Torch(format!("CUDA error: libtorch does not tell its stream ({codes:?})")));
         }
@@ -344,91 +349,6 @@ fn address<T>(parameter: &mut T) -> *mut c_void {
     ptr::from_mut(parameter).cast()
 }
 
-fn missing(error: libloading::Error) -> TchError {
-    TchError::Torch(format!("NVRTC: {error}"))
-}
-
-/// A function of a library.
-///
-/// # Safety
-///
-/// It must have that type, and the library must stay loaded as long as it is called.
-unsafe fn function<F: Copy>(library: &Library, name: &CStr) -> Result<F, TchError> {
-    // SAFETY: the caller's.
-    unsafe { Ok(*library.get(name.to_bytes_with_nul()).map_err(missing)?) }
-}
-
-/// What NVRTC calls the GPU of a number.
-fn architecture(device: c_int) -> Result<String, TchError> {
-    // SAFETY: this is the declaration of CUDA's runtime library, which libtorch_cpu.so keeps loaded.
-    let attribute: unsafe extern "C" fn(*mut c_int, c_int, c_int) -> c_int =
-        unsafe { function(&Library::this(), c"cudaDeviceGetAttribute") }?;
-    let version = COMPUTE_CAPABILITY.map(|asked| {
-        let mut value = 0;
-        // SAFETY: `value` outlives the call.
-        let code = unsafe { attribute(&mut value, asked, device) };
-        if code == 0 { Ok(value) } else { Err(TchError::Torch(format!("CUDA error: number {code}"))) }
-    });
-    let [major, minor] = version;
-    Ok(format!("sm_{}{}", major?, minor?))
-}
-
-/// The module of `kernels.cu` for an architecture.
-fn compile(library: &Library, architecture: &str) -> Result<Vec<u8>, TchError> {
-    type Create = unsafe extern "C" fn(
-        *mut Handle,
-        *const c_char,
-        *const c_char,
-        c_int,
-        *const *const c_char,
-        *const *const c_char,
-    ) -> c_int;
-    type Read = unsafe extern "C" fn(Handle, *mut c_char) -> c_int;
-    type Size = unsafe extern "C" fn(Handle, *mut usize) -> c_int;
-    // SAFETY: these are NVRTC's declarations (nvrtc.h), whose handles are pointers and whose enumerations are C's int. All it is given
-    // outlives its calls, and texts have the sizes that it tells.
-    unsafe {
-        let create: Create = function(library, c"nvrtcCreateProgram")?;
-        let build: unsafe extern "C" fn(Handle, c_int, *const *const c_char) -> c_int =
-            function(library, c"nvrtcCompileProgram")?;
-        let destroy: unsafe extern "C" fn(*mut Handle) -> c_int = function(library, c"nvrtcDestroyProgram")?;
-        let (image_size, image): (Size, Read) =
-            (function(library, c"nvrtcGetCUBINSize")?, function(library, c"nvrtcGetCUBIN")?);
-        let (log_size, log): (Size, Read) =
-            (function(library, c"nvrtcGetProgramLogSize")?, function(library, c"nvrtcGetProgramLog")?);
-        let version: unsafe extern "C" fn(*mut c_int, *mut c_int) -> c_int = function(library, c"nvrtcVersion")?;
-        let (mut major, mut minor) = (0, 0);
-        if version(&mut major, &mut minor) == 0 {
-            // NVRTC opens this by its name, but does not know the folders of this program. It says itself if it is missing.
-            let builtins = Library::open(Some(format!("libnvrtc-builtins.so.{major}.{minor}")), RTLD_NOW);
-            builtins.map(std::mem::forget).unwrap_or_default();
-        }
-        let read = |program: Handle, size: Size, read: Read| {
-            let mut bytes = 0;
-            if size(program, &mut bytes) != 0 {
-                return None;
-            }
-            let mut text = vec![0; bytes];
-            (read(program, text.as_mut_ptr().cast()) == 0).then_some(text)
-        };
-        let source = CString::new(include_str!("kernels.cu")).expect("a source has no zeros");
-        let mut program = ptr::null_mut();
-        let created = create(&mut program, source.as_ptr(), c"kernels.cu".as_ptr(), 0, ptr::null(), ptr::null());
-        if created != 0 {
-            return Err(TchError::Torch(format!("NVRTC error: number {created}")));
-        }
-        let option = CString::new(format!("--gpu-architecture={architecture}")).expect("a name has no zeros");
-        let built = build(program, 1, [option.as_ptr()].as_ptr());
-        let image = if built == 0 { read(program, image_size, image) } else { None };
-        let log = read(program, log_size, log).unwrap_or_default();
-        destroy(&mut program);
-        image.ok_or_else(|| {
-            let log = String::from_utf8_lossy(&log).trim_end_matches(['\0', '\n']).replace('\n', " ");
-            TchError::Torch(format!("NVRTC error: number {built} for {architecture}: {log}"))
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -436,18 +356,20 @@ mod tests {
     #[test]
     fn kernels_compile_where_nvrtc_is_there() {
         // SAFETY: NVRTC is meant to be loaded by programs; its initialisers are its own.
-        let Ok(nvrtc) = (unsafe { Library::new("libnvrtc.so.13") }) else { return };
+        let Ok(library) = (unsafe { Library::new("libnvrtc.so.13") }) else { return };
         for architecture in ["sm_75", "sm_90", "sm_120"] {
-            assert!(compile(&nvrtc, architecture).unwrap().starts_with(b"\x7fELF"), "{architecture}");
+            assert!(
+                nvrtc::compile(&library, SOURCE, &NAMES, architecture).unwrap().starts_with(b"\x7fELF"),
+                "{architecture}"
+            );
         }
-        let error = compile(&nvrtc, "sm_1").unwrap_err().to_string();
+        let error = nvrtc::compile(&library, SOURCE, &NAMES, "sm_1").unwrap_err().to_string();
         assert!(error.contains("NVRTC error") && error.contains("for sm_1"), "{error}");
     }
 
     #[test]
     fn without_nvrtc_that_is_told() {
-        // SAFETY: as in `new`.
-        if unsafe { Library::new("libcaffe2_nvrtc.so") }.is_ok() {
+        if nvrtc::open().is_ok() {
             return;
         }
         let error = Kernels::new(0).unwrap_err().to_string();

@@ -5,6 +5,7 @@
 
 pub(super) mod graph;
 pub(super) mod kernels;
+mod nvrtc;
 mod stream_guard;
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
