@@ -37,6 +37,7 @@ pub mod pca;
 pub mod pipeline;
 pub mod plot;
 pub mod progress;
+pub mod resize;
 pub mod scan;
 pub mod shutdown;
 pub mod sinks;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// From the bottom of the program to its top.
-const ORDER: [&str; 33] = [
+const ORDER: [&str; 34] = [
     "blas",
     "exit_code",
     "files",
@@ -12,6 +12,7 @@ const ORDER: [&str; 33] = [
     "geometry",
     "labels",
     "frame",
+    "resize",
     "capture",
     "model",
     "dataset",

@@ -7,8 +7,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 use image::imageops::crop_imm;
 use rand::{RngCore, SeedableRng};
@@ -16,6 +14,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{CaptureError, Policy, Source, SourceInfo};
 use crate::frame::Frame;
+use crate::resize::resize_into;
 
 /// Time between two frames.
 const INTERVAL: Duration = Duration::from_millis(40);
@@ -88,15 +87,13 @@ fn noise(width: u32, height: u32) -> RgbImage {
     let mut random = ChaCha8Rng::seed_from_u64(0);
     let parts: u16 = OCTAVES.iter().map(|(_, parts)| parts).sum();
     let mut sums = vec![0u16; width as usize * height as usize * 3];
+    let mut smooth = vec![0; sums.len()];
     for (cell, weight) in OCTAVES {
         let (across, down) = (width.div_ceil(cell) + 1, height.div_ceil(cell) + 1);
-        let mut values = vec![0; across as usize * down as usize * 3];
-        random.fill_bytes(&mut values);
-        let coarse = ImageRef::new(across, down, &values, PixelType::U8x3).expect("three bytes a pixel");
-        let mut smooth = Image::new(width, height, PixelType::U8x3);
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-        Resizer::new().resize(&coarse, &mut smooth, &options).expect("both pictures are 8-bit RGB");
-        sums.iter_mut().zip(smooth.buffer()).for_each(|(sum, &value)| *sum += weight * u16::from(value));
+        let mut coarse = RgbImage::new(across, down);
+        random.fill_bytes(&mut coarse);
+        resize_into(&coarse, None, (width, height), &mut smooth);
+        sums.iter_mut().zip(&smooth).for_each(|(sum, &value)| *sum += weight * u16::from(value));
     }
     let pixels = sums.into_iter().map(|sum| (sum / parts) as u8).collect();
     RgbImage::from_raw(width, height, pixels).expect("three bytes a pixel")

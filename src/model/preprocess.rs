@@ -1,22 +1,14 @@
 //! From 8-bit pixels to the network's input: resize, scale, normalise.
 
-use std::cell::RefCell;
-
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::spare::Spare;
+use crate::resize::{Crop, resize_into};
 
 /// Of pictures that are no longer needed: as much as both views of a batch take at the default size.
 static SPARE: Spare<u8> = Spare::new(16_000_000);
-
-thread_local! {
-    /// Keeps the memory between its two passes from picture to picture.
-    static RESIZER: RefCell<Resizer> = RefCell::default();
-}
 
 /// Per-channel normalisation of RGB values in [0, 1]: (value - mean) / std.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -32,49 +24,23 @@ impl Normalisation {
     pub const IMAGENET: Self = Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 }
 
-/// A part of a picture, in its pixels; fractions are meant.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Crop {
-    /// Left edge.
-    pub left: f64,
-    /// Upper edge.
-    pub top: f64,
-    /// Width, more than 0.
-    pub width: f64,
-    /// Height, more than 0.
-    pub height: f64,
-}
-
 /// Resizes a part of a picture to `side` x `side` pixels: [`resize`] without keeping its aspect.
 pub fn squeeze(image: &RgbImage, crop: Option<Crop>, side: u32) -> RgbImage {
     resize(image, crop, (side, side))
 }
 
-/// Resizes a part of a picture (all of it without `crop`) to (width, height), whatever its aspect.
+/// Resizes a part of a picture (all of it without `crop`) to (width, height), as [`resize_into`] does it.
 ///
-/// A triangle filter as wide as the reduction asks (antialiased bilinear), since point sampling of a large frame turns
-/// texture into noise that the network was not trained on.
+/// # Panics
+///
+/// When the crop is empty or reaches beyond the picture.
 pub fn resize(image: &RgbImage, crop: Option<Crop>, size: (u32, u32)) -> RgbImage {
-    let (width, height) = image.dimensions();
-    if crop.is_none() && (width, height) == size {
+    if crop.is_none() && image.dimensions() == size {
         return copy(image);
     }
-    // Of no pixels the library makes none.
-    if width == 0 || height == 0 {
-        return RgbImage::new(size.0, size.1);
-    }
-    let mut options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-    if let Some(Crop { left, top, width, height }) = crop {
-        options = options.crop(left, top, width, height);
-    }
-    let source = ImageRef::new(width, height, image.as_raw(), PixelType::U8x3)
-        .expect("an RgbImage holds width x height x 3 bytes");
-    let pixels = spare(size.0 as usize * size.1 as usize * 3);
-    let mut target = Image::from_vec_u8(size.0, size.1, pixels, PixelType::U8x3).expect("width x height x 3 bytes");
-    RESIZER
-        .with_borrow_mut(|resizer| resizer.resize(&source, &mut target, &options))
-        .expect("both pictures are 8-bit RGB, and callers keep crops inside the picture");
-    RgbImage::from_raw(size.0, size.1, target.into_vec()).expect("the target holds width x height x 3 bytes")
+    let mut pixels = spare(size.0 as usize * size.1 as usize * 3);
+    resize_into(image, crop, size, &mut pixels);
+    RgbImage::from_raw(size.0, size.1, pixels).expect("width x height x 3 bytes")
 }
 
 /// A copy, in the memory of a picture that is no longer needed.

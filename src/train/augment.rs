@@ -13,7 +13,8 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use crate::model::preprocess::{Crop, squeeze};
+use crate::model::preprocess::squeeze;
+use crate::resize::Crop;
 
 /// Which variations are made, and how strong they are at most.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]

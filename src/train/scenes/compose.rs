@@ -13,7 +13,8 @@ use super::{Object, Scene, SceneRecipe};
 use crate::dataset::loader::{self, Request};
 use crate::dataset::{Dataset, Picture};
 use crate::labels::BACKGROUND;
-use crate::model::preprocess::{Crop, squeeze};
+use crate::model::preprocess::squeeze;
+use crate::resize::Crop;
 use crate::train::augment::Augmentation;
 
 /// Most faces in a scene.

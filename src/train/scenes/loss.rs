@@ -4,7 +4,7 @@ use ndarray::{Array3, ArrayView3};
 use tch::{Kind, TchError, Tensor};
 
 use super::{Object, Scene, SceneRecipe};
-use crate::model::preprocess::Crop;
+use crate::resize::Crop;
 
 /// Pixels of the network's input from one position of `layer4` to the next.
 const STRIDE: f64 = 32.0;

@@ -16,7 +16,7 @@ pub mod validate;
 use image::RgbImage;
 use serde::Serialize;
 
-use crate::model::preprocess::Crop;
+use crate::resize::Crop;
 
 /// How scenes are composed and judged. Kept in the model file.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]

@@ -2,7 +2,8 @@
 
 use image::RgbImage;
 
-use crate::model::preprocess::{Crop, resize};
+use crate::model::preprocess::resize;
+use crate::resize::Crop;
 
 /// Resizes `part` of `source` to `target` of `canvas`, which it may exceed, and blends it in over a margin of `feather`
 /// pixels along its edges.

@@ -16,8 +16,8 @@ use crate::files;
 use crate::labels::BACKGROUND;
 use crate::model::ModelError;
 use crate::model::engine::Engine;
-use crate::model::preprocess::Crop;
 use crate::model::resnet::Resolution;
+use crate::resize::Crop;
 use crate::train::TrainError;
 
 /// Pictures whose places are found in one go, between two looks at whether the user wants to stop.

@@ -9,8 +9,8 @@ use imageproc::rect::Rect;
 use super::compose::Composer;
 use crate::dataset::Dataset;
 use crate::dataset::loader::Request;
-use crate::model::preprocess::Crop;
 use crate::plot::write_picture;
+use crate::resize::Crop;
 use crate::train::TrainError;
 use crate::train::session::random_stream;
 
