@@ -68,7 +68,7 @@ fn after_the_forward_pass(criterion: &mut Criterion) {
     let basis = fit(activations, KEPT).expect("sound activations");
     let head = Head { weights: engine.class_weights(), biases: engine.class_biases(), background: Some(2) };
     let maps = || {
-        Folding::of_scan(head, &settings).fold(&basis).read_activations(activations, &basis.mean).maps(
+        Folding::of_scan(head, &settings).fold(&basis).read(activations, &basis.mean).maps(
             Some(2),
             layer.grid,
             &settings,
@@ -108,16 +108,12 @@ fn maps_beside_posteriors(criterion: &mut Criterion) {
 
     let mut ways: [Way; 6] = [
         ("posteriors alone", Box::new(|| drop(black_box(head.posteriors(activations))))),
-        (
-            "posteriors and maps, kept basis",
-            Box::new(|| drop(black_box(folded.read_activations(activations, layer.mean())))),
-        ),
+        ("posteriors and maps, kept basis", Box::new(|| drop(black_box(folded.read(activations, layer.mean()))))),
         (
             "the same as in a run, with a look at the basis",
             Box::new(|| {
                 cache.see(&layer, Duration::ZERO).expect("sound activations");
-                let products = layer.times(folded.weights()).expect("the head's filters");
-                black_box(folded.read(products.view(), layer.mean()));
+                black_box(folded.read_layer(&layer).expect("the head's filters"));
             }),
         ),
         (
@@ -125,7 +121,7 @@ fn maps_beside_posteriors(criterion: &mut Criterion) {
             Box::new(|| {
                 let basis = fit_truncated(activations, KEPT).expect("sound activations");
                 let folded = Folding::of_scan(head, &settings).fold(&basis);
-                black_box(folded.read_activations(activations, &basis.mean));
+                black_box(folded.read(activations, &basis.mean));
             }),
         ),
         (

@@ -12,7 +12,6 @@ mod fitter;
 mod scanned;
 mod whole;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use image::RgbImage;
@@ -20,9 +19,11 @@ use ndarray::{Array1, Array2};
 
 use crate::boxes::Threshold;
 use crate::explain::{ExplainError, Method, MethodSettings, Reduction};
+use crate::frame::{Batch, SharedImage};
 use crate::model::engine::Engine;
 use crate::model::upload::Uploads;
 use crate::pca::{BasisId, CacheSettings, RefitCounts};
+use crate::recycled::Recycled;
 use crate::scan::folded::Folding;
 use crate::scan::settings::default_threshold;
 use crate::scan::{ScanSettings, ScanSize, Scanner};
@@ -145,14 +146,14 @@ pub struct Analysis {
     pub confidence: f32,
     /// One probability a class; of a scanned frame those at the peak of the strongest detection or, without any, where a face
     /// is most probable.
-    pub probabilities: Array1<f32>,
+    pub probabilities: Recycled<Array1<f32>>,
     /// Class activation map in [0, 1], (rows, columns) of a grid that spans the frame: that of the label, stretched to its
     /// hottest place; of a scanned frame the hottest of all classes, as it is.
-    pub heat: Array2<f32>,
+    pub heat: Recycled<Array2<f32>>,
     /// Boxes from the map; none where the label is `background`.
     pub boxes: Vec<Detection>,
     /// Probability of each class at the place of each box, in the order of the boxes.
-    pub box_probabilities: Vec<Array1<f32>>,
+    pub box_probabilities: Vec<Recycled<Array1<f32>>>,
     /// How the map came about.
     pub cam: CamSummary,
     /// How the frame was resized, if it was scanned.
@@ -298,7 +299,7 @@ impl Analyser {
     ///
     /// Of a frame: when it has no pixels, libtorch fails, the activations are not finite, which a damaged model causes, or a
     /// basis could not be renewed.
-    pub fn analyse_batch(&mut self, requests: &[FrameRequest]) -> Vec<Result<Analysis, ExplainError>> {
+    pub fn analyse_batch(&mut self, requests: &[FrameRequest]) -> Batch<Result<Analysis, ExplainError>> {
         let (mut submission, mut completion) = self.sides();
         let pending = submission.submit(requests, None);
         completion.complete(pending)
@@ -339,7 +340,7 @@ impl Submission<'_> {
     }
 
     /// Begins to copy frames to where the network is, if they must be, while it looks at others.
-    pub fn take_ahead(&self, images: Vec<Arc<RgbImage>>) -> Uploads {
+    pub fn take_ahead(&self, images: &[SharedImage]) -> Uploads {
         self.engine().take_ahead(images)
     }
 
@@ -347,7 +348,7 @@ impl Submission<'_> {
     /// done with them if it works by itself. `begun`, if given, is of the same frames.
     pub fn submit(&mut self, requests: &[FrameRequest], begun: Option<Uploads>) -> Pending {
         let mut watch = Stopwatch::start();
-        let images: Vec<&RgbImage> = requests.iter().map(|request| request.image).collect();
+        let images: Batch<&RgbImage> = requests.iter().map(|request| request.image).collect();
         let taken = match begun {
             Some(begun) => self.engine().take_begun(&images, begun),
             None => self.engine().take_all(&images),
@@ -377,7 +378,7 @@ impl Completion<'_> {
     /// # Panics
     ///
     /// When it was handed over by the side of another analyser.
-    pub fn complete(&mut self, pending: Pending) -> Vec<Result<Analysis, ExplainError>> {
+    pub fn complete(&mut self, pending: Pending) -> Batch<Result<Analysis, ExplainError>> {
         match (&mut self.0, pending.0) {
             (CompletionWay::Whole(whole), PendingWay::Whole(pending)) => whole.complete(pending),
             (CompletionWay::Scanned(scanned), PendingWay::Scanned(pending)) => scanned.complete(pending),

@@ -123,7 +123,8 @@ pub fn find(heat: &Array2<f32>, threshold: Threshold) -> Vec<HotBox> {
     unvisited.resize((rows + 2) * stride, false);
     let mut remaining = unvisited.iter().filter(|&&is_hot| is_hot).count();
     let mut boxes = Vec::new();
-    let mut pending = Vec::new();
+    // Within the border, too. In 32 bits, as there may be many.
+    let mut pending: Vec<u32> = Vec::new();
     let mut next = 0;
     while remaining > 0 {
         next += unvisited[next..].iter().position(|&is_hot| is_hot).expect("some remain");
@@ -131,14 +132,16 @@ pub fn find(heat: &Array2<f32>, threshold: Threshold) -> Vec<HotBox> {
         let (mut top, mut bottom, mut left, mut right) = (start.0, start.0, start.1, start.1);
         let (mut sum, mut places, mut holds_peak) = (0.0, 0, false);
         unvisited[next] = false;
-        pending.push(start);
-        while let Some((row, column)) = pending.pop() {
+        pending.push(next as u32);
+        while let Some(place) = pending.pop() {
+            let (row, column) = (place as usize / stride - 1, place as usize % stride - 1);
             (top, bottom, left, right) = (top.min(row), bottom.max(row), left.min(column), right.max(column));
             sum += values[row * columns + column];
             places += 1;
             holds_peak |= (row, column) == peak;
             for down in 0..3 {
-                let neighbours = &mut unvisited[(row + down) * stride + column..][..3];
+                let first = (row + down) * stride + column;
+                let neighbours = &mut unvisited[first..][..3];
                 // Most have been visited: nine times, all but once in vain, is every place looked at.
                 if neighbours == [false; 3] {
                     continue;
@@ -146,7 +149,7 @@ pub fn find(heat: &Array2<f32>, threshold: Threshold) -> Vec<HotBox> {
                 for (along, neighbour) in neighbours.iter_mut().enumerate() {
                     if std::mem::take(neighbour) {
                         // Of the border nothing is hot.
-                        pending.push((row + down - 1, column + along - 1));
+                        pending.push((first + along) as u32);
                     }
                 }
             }

@@ -1,9 +1,19 @@
-//! One video frame on its way through the pipeline: pixels and where they come from.
+//! Video frames on their way through the pipeline, one by one and in batches: pixels and where they come from.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use image::RgbImage;
+use smallvec::SmallVec;
+
+use crate::recycled::Recycled;
+
+/// One for each frame of a batch, or for each of its views: as many as most batches have lie where the list itself does, so that none
+/// asks for memory.
+pub type Batch<T> = SmallVec<[T; 8]>;
+
+/// A picture that several may have, and whose memory serves another once none does.
+pub type SharedImage = Arc<Recycled<RgbImage>>;
 
 /// A decoded picture with its place in its source.
 #[derive(Debug, Clone)]
@@ -21,5 +31,5 @@ pub struct Frame {
     /// How long reading and decoding took.
     pub decode_time: Duration,
     /// 8-bit RGB pixels, row-major, upright (rotation metadata already applied). Shared, as several outputs may keep them.
-    pub image: Arc<RgbImage>,
+    pub image: SharedImage,
 }

@@ -180,8 +180,8 @@ mod tests {
         Analysis {
             label: 0,
             confidence: 0.9,
-            probabilities: ndarray::arr1(&[0.9, 0.1]),
-            heat: ndarray::Array2::zeros((2, 2)),
+            probabilities: ndarray::arr1(&[0.9, 0.1]).into(),
+            heat: ndarray::Array2::zeros((2, 2)).into(),
             boxes: Vec::new(),
             box_probabilities: Vec::new(),
             cam: CamSummary { method: Method::HayCam, reduction: None, basis: None },

@@ -157,11 +157,9 @@ impl RunStats {
     pub fn analysed<'a>(&self, source: usize, label: &str, faces: impl IntoIterator<Item = &'a str>) {
         self.with(source, |stats| {
             stats.frames += 1;
-            *stats.by_label.entry(label.to_owned()).or_default() += 1;
+            count_one(&mut stats.by_label, label);
             stats.faces.values_mut().for_each(|count| *count = 0);
-            for face in faces {
-                *stats.faces.entry(face.to_owned()).or_default() += 1;
-            }
+            faces.into_iter().for_each(|face| count_one(&mut stats.faces, face));
         });
     }
 
@@ -236,6 +234,14 @@ impl RunStats {
         if let Some(stats) = lock(&self.sources).get_mut(source) {
             change(stats);
         }
+    }
+}
+
+/// The name is copied when it comes for the first time.
+fn count_one(counts: &mut BTreeMap<String, u64>, name: &str) {
+    match counts.get_mut(name) {
+        Some(count) => *count += 1,
+        None => drop(counts.insert(name.to_owned(), 1)),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// From the bottom of the program to its top.
-const ORDER: [&str; 34] = [
+const ORDER: [&str; 36] = [
     "blas",
     "exit_code",
     "files",
@@ -11,6 +11,8 @@ const ORDER: [&str; 34] = [
     "stopwatch",
     "geometry",
     "labels",
+    "recycled",
+    "shared",
     "frame",
     "resize",
     "capture",

@@ -17,6 +17,7 @@ use maskwatch::gate::GateSettings;
 use maskwatch::model::engine::Engine;
 use maskwatch::pipeline::summary::Summary;
 use maskwatch::pipeline::{NamedSource, Observer, Problem, RunSettings, run};
+use maskwatch::shared::Shared;
 use maskwatch::shutdown::Shutdown;
 use maskwatch::sinks::{Finding, Sink, SinkError, SourceContext, Written};
 use maskwatch::stats::RunStats;
@@ -48,7 +49,7 @@ impl Sink for Fragile {
         Ok(())
     }
 
-    fn write(&mut self, finding: &Arc<Finding>) -> Result<(), SinkError> {
+    fn write(&mut self, finding: &Shared<Finding>) -> Result<(), SinkError> {
         self.seen += 1;
         if self.seen > self.breaks_after {
             assert!(!self.panics, "broken on purpose");

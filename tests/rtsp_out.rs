@@ -15,6 +15,7 @@ use common::program;
 use image::RgbImage;
 use maskwatch::capture::{CaptureError, OpenOptions, Source, SourceSpec};
 use maskwatch::draw::Annotator;
+use maskwatch::frame::SharedImage;
 use maskwatch::sinks::Sink;
 use maskwatch::sinks::access::Token;
 use maskwatch::sinks::rtsp::RtspOut;
@@ -76,7 +77,7 @@ fn connect(address: &str) -> Result<Box<dyn Source>, CaptureError> {
     SourceSpec::parse(address)?.remove(0).open(&options)
 }
 
-fn next(player: &mut dyn Source) -> Arc<RgbImage> {
+fn next(player: &mut dyn Source) -> SharedImage {
     player.read().unwrap().expect("a stream has no end").image
 }
 

@@ -264,7 +264,7 @@ fn rotation_metadata_is_honoured() {
     let picture = RgbImage::from_fn(160, 96, |x, _| image::Rgb(if x < 80 { [200, 0, 0] } else { [0, 0, 200] }));
     let mut writer = VideoWriter::create(&VideoSettings::new(&source, 160, 96)).unwrap();
     for frame in 0..5 {
-        writer.write(picture.clone(), Duration::from_millis(frame * 40)).unwrap();
+        writer.write(&picture, Duration::from_millis(frame * 40)).unwrap();
     }
     writer.finish().unwrap();
     turn_clockwise(&source);

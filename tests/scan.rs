@@ -40,7 +40,7 @@ fn pictures_of_any_size_have_their_boxes_inside() {
         }
         let (rows, columns) = scan.grid();
         assert_eq!((rows * 32, columns * 32), (scan.size.height as usize, scan.size.width as usize));
-        assert_eq!(scan.posteriors.dim(), (rows * columns, scanner.classes().len()));
+        assert_eq!(scan.reading.posteriors().dim(), (rows * columns, scanner.classes().len()));
     }
 }
 

@@ -141,7 +141,7 @@ fn find(scanner: &Scanner, seen: &Seen, folded: &FoldedHead) -> Result<Findings,
     let reading = folded.read_layer(&seen.layer)?;
     let shown: Vec<usize> =
         (0..scanner.classes().len()).filter(|&class| Some(class) != scanner.finder().background()).collect();
-    let evidence = reading.evidence.select(Axis(1), &shown).mapv(|value| value.max(0.0));
+    let evidence = reading.evidence().select(Axis(1), &shown).mapv(|value| value.max(0.0));
     let mut scan = scanner.finder().find(
         reading,
         seen.layer.grid(),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ndarray::{Array1, Array2};
+use ndarray::Array2;
 
 use super::fitter::{Fitted, Fitter, Request};
 use super::{CamBasis, FrameRequest};
@@ -16,6 +16,7 @@ use crate::explain::{ExplainError, Reduction};
 use crate::model::device_layer::{DeviceLayer, Questions};
 use crate::pca::cache::{FitNeed, FrameStamp, KeptBasis, RefitReason};
 use crate::pca::{BasisCache, CacheSettings, PcaError, RefitCounts};
+use crate::recycled::Recycled;
 use crate::scan::folded::{FoldedHead, Folding};
 use crate::scan::maps::Reading;
 
@@ -40,7 +41,7 @@ struct SourceBasis {
     life: u64,
     cache: BasisCache,
     /// Of what the cache keeps.
-    folded: Option<Arc<FoldedHead>>,
+    folded: Option<FoldedHead>,
     /// Why a refit beside the frames has failed, until the next frame tells it.
     failed: Option<PcaError>,
 }
@@ -69,22 +70,20 @@ pub(super) struct BasisReading {
 /// A layer under a basis. What it says can be worked out by any thread.
 #[derive(Debug)]
 pub(super) struct Seen {
-    folded: Arc<FoldedHead>,
-    /// Of the activations and the folded weights.
-    products: Array2<f32>,
-    mean: Array1<f64>,
+    /// See [`FoldedHead::sums`].
+    sums: Recycled<Array2<f32>>,
     /// Rows and columns of positions.
-    pub grid: (usize, usize),
+    grid: (usize, usize),
 }
 
 impl Seen {
-    pub(super) fn new(folded: &Arc<FoldedHead>, layer: &DeviceLayer) -> Result<Self, ExplainError> {
-        let products = layer.times(folded.weights())?;
-        Ok(Self { folded: Arc::clone(folded), products, mean: layer.mean().clone(), grid: layer.grid() })
+    pub(super) fn new(folded: &FoldedHead, layer: &DeviceLayer) -> Result<Self, ExplainError> {
+        Ok(Self { sums: folded.sums_of_layer(layer)?, grid: layer.grid() })
     }
 
-    pub(super) fn read(&self) -> Reading {
-        self.folded.read(self.products.view(), &self.mean)
+    /// What it says, and the rows and columns of positions.
+    pub(super) fn read(self) -> (Reading, (usize, usize)) {
+        (Reading::of(self.sums), self.grid)
     }
 }
 
@@ -197,7 +196,7 @@ impl SourceBases {
                     source.failed = Some(error);
                 }
                 Ok(kept) => {
-                    let folded = Arc::new(self.folding.fold(kept.basis()));
+                    let folded = self.folding.fold(kept.basis());
                     if source.cache.end(kept) {
                         source.folded = Some(folded);
                         self.known.set(number, source.questions());
@@ -218,7 +217,7 @@ impl SourceBasis {
         reason: Option<RefitReason>,
     ) -> Result<(), ExplainError> {
         let basis = folding.fit(layer.activations()?.view())?;
-        self.folded = Some(Arc::new(folding.fold(&basis)));
+        self.folded = Some(folding.fold(&basis));
         self.cache.keep(KeptBasis::new(basis, stamp), reason);
         Ok(())
     }
@@ -228,7 +227,7 @@ impl SourceBasis {
         Some(Questions::new(folded.weights(), kept.mean(), kept.directions()))
     }
 
-    fn folded_and_kept(&self) -> Option<(&Arc<FoldedHead>, &Arc<KeptBasis>)> {
+    fn folded_and_kept(&self) -> Option<(&FoldedHead, &Arc<KeptBasis>)> {
         self.folded.as_ref().zip(self.cache.kept())
     }
 

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use rayon::iter::{IntoParallelRefMutIterator, ParallelIterator};
 
 use crate::explain::ExplainError;
+use crate::frame::Batch;
 use crate::model::ModelError;
 use crate::model::device_layer::{DeviceLayer, PendingLayer};
 use crate::stopwatch::Stopwatch;
@@ -18,24 +19,23 @@ pub(super) type Answer<A> = Result<(A, Duration), ExplainError>;
 pub(super) fn infer<P, A>(
     prepared: impl IntoIterator<Item = Result<P, ExplainError>>,
     size_of: impl Fn(&P) -> (u32, u32),
-    mut pass: impl FnMut(&[P]) -> Result<Vec<A>, ModelError>,
-) -> Vec<Answer<A>> {
-    let mut answers: Vec<Option<Answer<A>>> = Vec::new();
-    let mut groups: Vec<(Vec<usize>, Vec<P>)> = Vec::new();
+    mut pass: impl FnMut(&[P]) -> Result<Batch<A>, ModelError>,
+) -> Batch<Answer<A>> {
+    let mut answers: Batch<Option<Answer<A>>> = Batch::new();
+    let mut left: Batch<(usize, P)> = Batch::new();
     for (index, picture) in prepared.into_iter().enumerate() {
         answers.push(None);
         match picture {
             Err(error) => answers[index] = Some(Err(error)),
-            Ok(picture) => match groups.iter_mut().find(|(_, group)| size_of(&group[0]) == size_of(&picture)) {
-                Some((indices, group)) => {
-                    indices.push(index);
-                    group.push(picture);
-                }
-                None => groups.push((vec![index], vec![picture])),
-            },
+            Ok(picture) => left.push((index, picture)),
         }
     }
-    for (indices, group) in groups {
+    while let Some((_, first)) = left.first() {
+        let size = size_of(first);
+        let (of_size, others): (Batch<_>, Batch<_>) =
+            left.into_iter().partition(|(_, picture)| size_of(picture) == size);
+        left = others;
+        let (indices, group): (Batch<usize>, Batch<P>) = of_size.into_iter().unzip();
         let mut timed = |pictures: &[P]| {
             let mut watch = Stopwatch::start();
             let given = pass(pictures)?;
@@ -59,15 +59,21 @@ pub(super) fn infer<P, A>(
 }
 
 /// Waits for the layers of a batch, some of which a frame may have several; what that takes is shared among the frames.
-pub(super) fn wait(layers: Vec<Answer<PendingLayer>>, frames: usize) -> (Vec<Answer<DeviceLayer>>, Duration) {
+pub(super) fn wait(layers: Batch<Answer<PendingLayer>>, frames: usize) -> (Batch<Answer<DeviceLayer>>, Duration) {
     let mut watch = Stopwatch::start();
     let layers = layers.into_iter().map(|layer| layer.and_then(|(layer, time)| Ok((layer.wait()?, time)))).collect();
     (layers, watch.lap() / frames.max(1) as u32)
 }
 
 /// What `work` makes of each frame of a batch, in their order; beside one another if there are several.
-pub(super) fn each<F: Send, A: Send>(frames: Vec<F>, work: impl Fn(F) -> A + Send + Sync) -> Vec<A> {
-    if frames.len() > 1 { frames.into_par_iter().map(work).collect() } else { frames.into_iter().map(work).collect() }
+pub(super) fn each<F: Send, A: Send>(frames: Batch<F>, work: impl Fn(F) -> A + Send + Sync) -> Batch<A> {
+    if frames.len() <= 1 {
+        return frames.into_iter().map(work).collect();
+    }
+    // In their places: to collect in parallel asks for memory.
+    let mut frames: Batch<(Option<F>, Option<A>)> = frames.into_iter().map(|frame| (Some(frame), None)).collect();
+    frames.par_iter_mut().for_each(|(frame, answer)| *answer = frame.take().map(&work));
+    frames.into_iter().map(|(_, answer)| answer.expect("one was made of each")).collect()
 }
 
 #[cfg(test)]
@@ -88,7 +94,7 @@ mod tests {
             passes.push(pictures.len());
             assert!(pictures.iter().all(|picture| picture.dimensions() == pictures[0].dimensions()));
             let values: Vec<u8> = pictures.iter().map(|picture| picture.on_host().unwrap().as_raw()[0]).collect();
-            if values.contains(&BAD) { Err(ModelError::NotFinite) } else { Ok(values) }
+            if values.contains(&BAD) { Err(ModelError::NotFinite) } else { Ok(values.into()) }
         });
         let answers =
             answers.into_iter().map(|answer| answer.map(|(value, _)| value).map_err(|error| error.to_string()));

@@ -9,12 +9,14 @@ use super::basis::{BasisReading, KnownQuestions, Seen, Sighting, SourceBases};
 use super::batch::{self, Answer, each};
 use super::{Analysis, AnalysisTimes, BasisSettings, CamBasis, CamSummary, FrameRequest, ScanAnalysisSettings};
 use crate::explain::{ExplainError, Method, Reduction};
+use crate::frame::Batch;
 use crate::labels::argmax;
 use crate::model::device_layer::{DeviceLayer, PendingLayer};
 use crate::model::engine::Engine;
 use crate::model::forward::ForwardRequest;
 use crate::model::picture::Picture;
 use crate::pca::{CacheSettings, RefitCounts};
+use crate::recycled::Recycled;
 use crate::scan::{self, Finder, Scan, ScanView, Scanner, near};
 use crate::stopwatch::Stopwatch;
 
@@ -49,9 +51,9 @@ pub(super) struct Completion<'a> {
 #[derive(Debug)]
 pub(super) struct Pending {
     /// How each was prepared; nothing of those that could not be.
-    frames: Vec<(Sighting, Option<Prepared>)>,
+    frames: Batch<(Sighting, Option<Prepared>)>,
     /// Of each view of each frame.
-    layers: Vec<Answer<PendingLayer>>,
+    layers: Batch<Answer<PendingLayer>>,
 }
 
 /// The layers of a frame's views.
@@ -113,8 +115,8 @@ impl Submission<'_> {
     }
 
     pub(super) fn submit(&mut self, requests: &[FrameRequest], taken: &[Picture], take: Duration) -> Pending {
-        let mut pictures = Vec::with_capacity(2 * requests.len());
-        let mut prepared = Vec::with_capacity(requests.len());
+        let mut pictures: Batch<Result<_, ExplainError>> = Batch::new();
+        let mut prepared: Batch<Option<Prepared>> = Batch::new();
         for (request, picture) in requests.iter().zip(taken) {
             let mut watch = Stopwatch::start();
             match self.scanner.prepare_taken(picture) {
@@ -142,7 +144,7 @@ impl Completion<'_> {
         self.bases.forget(source);
     }
 
-    pub(super) fn complete(&mut self, Pending { frames, layers }: Pending) -> Vec<Result<Analysis, ExplainError>> {
+    pub(super) fn complete(&mut self, Pending { frames, layers }: Pending) -> Batch<Result<Analysis, ExplainError>> {
         let (layers, wait) = batch::wait(layers, frames.len());
         let mut layers = layers.into_iter();
         let mut next = || layers.next().expect("an answer for each view");
@@ -152,7 +154,7 @@ impl Completion<'_> {
             let has_near = prepared.is_some_and(|prepared| prepared.near_view.is_some());
             self.see(sighting, prepared, Layers { far, near: has_near.then(&mut next), wait })
         });
-        let seen: Vec<_> = seen.collect();
+        let seen: Batch<_> = seen.collect();
         let (finder, thresholds) = (self.finder, self.thresholds);
         each(seen, |frame| Ok(find(finder, thresholds, frame?)))
     }
@@ -177,7 +179,7 @@ impl Completion<'_> {
             None => {
                 let folding = self.bases.folding();
                 let basis = folding.fit(layer.activations()?.view())?;
-                let folded = Arc::new(folding.fold(&basis));
+                let folded = folding.fold(&basis);
                 let near = near_layer.map(|near| Seen::new(&folded, &near)).transpose()?;
                 (Seen::new(&folded, &layer)?, near, Reduction::from(&basis), None)
             }
@@ -195,11 +197,11 @@ impl Completion<'_> {
 fn find(finder: &Finder, thresholds: &[f32], frame: SeenFrame) -> Analysis {
     let SeenFrame { far: (far, view), near, reduction, basis, times } = frame;
     let mut watch = Stopwatch::start();
-    let reading = far.read();
-    let near = near.map(|(near, near_view)| (near.read(), near.grid, near_view));
+    let (reading, grid) = far.read();
+    let near = near.map(|(near, near_view)| (near.read(), near_view));
     let times = AnalysisTimes { explain: times.explain + watch.lap(), ..times };
-    let mut scan = finder.find(reading, far.grid, view, reduction);
-    if let Some((reading, grid, near_view)) = near {
+    let mut scan = finder.find(reading, grid, view, reduction);
+    if let Some(((reading, grid), near_view)) = near {
         let near = finder.find(reading, grid, near_view, reduction);
         scan = near::join(scan, near, view);
     }
@@ -227,16 +229,17 @@ fn find(finder: &Finder, thresholds: &[f32], frame: SeenFrame) -> Analysis {
 }
 
 /// Probabilities at the position that is least probably background or, of a model that does not know it, surest of anything.
-fn most_like_a_face(scan: &Scan, background: Option<usize>) -> Array1<f32> {
+fn most_like_a_face(scan: &Scan, background: Option<usize>) -> Recycled<Array1<f32>> {
+    let posteriors = scan.reading.posteriors();
     let face = |position: usize| {
-        let probabilities = scan.posteriors.row(position);
+        let probabilities = posteriors.row(position);
         match background {
             Some(background) => 1.0 - probabilities[background],
             None => probabilities.iter().copied().fold(0.0, f32::max),
         }
     };
-    let likeliest = (0..scan.posteriors.nrows()).max_by(|&one, &other| face(one).total_cmp(&face(other)));
-    scan.posteriors.row(likeliest.unwrap_or(0)).to_owned()
+    let likeliest = (0..posteriors.nrows()).max_by(|&one, &other| face(one).total_cmp(&face(other)));
+    scan.reading.posterior_at(likeliest.unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -287,7 +290,7 @@ mod tests {
                 assert!(cpu.label == gpu.label && overlap > 0.95, "{cpu:?} {gpu:?}");
                 assert!((cpu.score - gpu.score).abs() < 0.02, "{cpu:?} {gpu:?}");
             }
-            let difference = (&cpu.heat - &gpu.heat).iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+            let difference = (&*cpu.heat - &*gpu.heat).iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
             assert!(difference < 0.03, "{difference}");
         }
         assert_eq!(gpu[2].cam.basis.unwrap().id, gpu[0].cam.basis.unwrap().id);

@@ -9,8 +9,9 @@ use super::{Analysis, AnalysisSettings, AnalysisTimes, CamBasis, CamSummary, Fra
 use crate::boxes::{self, Detection};
 use crate::explain::haycam::PAPER_COMPONENTS;
 use crate::explain::{
-    ClassActivationMap, Evidence, ExplainError, Explainer, GradientSource, Method, MethodSettings, Reduction,
+    self, ClassActivationMap, Evidence, ExplainError, Explainer, GradientSource, Method, MethodSettings, Reduction,
 };
+use crate::frame::Batch;
 use crate::labels::{BACKGROUND, argmax};
 use crate::model::device_layer::{DeviceLayer, PendingLayer};
 use crate::model::engine::{Answer as Classified, Classifier, Engine, Inference};
@@ -18,6 +19,7 @@ use crate::model::forward::ForwardRequest;
 use crate::model::picture::Picture;
 use crate::model::resnet::Resolution;
 use crate::pca::{CacheSettings, Components, RefitCounts};
+use crate::recycled::Recycled;
 use crate::scan::folded::Folding;
 use crate::scan::maps::Head;
 use crate::stopwatch::Stopwatch;
@@ -62,12 +64,13 @@ pub(super) struct Completion<'a> {
 #[derive(Debug)]
 pub(super) struct Pending(Frames);
 
+#[expect(clippy::large_enum_variant, reason = "both hold a batch, and none should ask for memory")]
 #[derive(Debug)]
 enum Frames {
     /// Classified and explained, by methods that need the network for it.
-    Explained(Vec<Result<ExplainedFrame, ExplainError>>),
+    Explained(Batch<Result<ExplainedFrame, ExplainError>>),
     /// To be read with bases that are kept.
-    UnderWay(Vec<PendingFrame>, Vec<Answer<PendingLayer>>),
+    UnderWay(Batch<PendingFrame>, Batch<Answer<PendingLayer>>),
 }
 
 #[derive(Debug)]
@@ -145,8 +148,8 @@ impl Submission<'_> {
 
     pub(super) fn submit(&mut self, requests: &[FrameRequest], taken: &[Picture], take: Duration) -> Pending {
         let side = self.engine.description().input_size;
-        let mut prepared = Vec::with_capacity(requests.len());
-        let mut times = Vec::with_capacity(requests.len());
+        let mut prepared = Batch::new();
+        let mut times: Batch<Duration> = Batch::new();
         for picture in taken {
             let mut watch = Stopwatch::start();
             prepared.push(prepare(picture, side));
@@ -170,8 +173,8 @@ impl Submission<'_> {
         &self,
         known: &KnownQuestions,
         requests: &[FrameRequest],
-        prepared: Vec<Result<Picture, ExplainError>>,
-    ) -> Vec<Answer<PendingLayer>> {
+        prepared: Batch<Result<Picture, ExplainError>>,
+    ) -> Batch<Answer<PendingLayer>> {
         let pictures = requests
             .iter()
             .zip(prepared)
@@ -183,9 +186,9 @@ impl Submission<'_> {
     fn explain_batch(
         &self,
         requests: &[FrameRequest],
-        prepared: Vec<Result<Picture, ExplainError>>,
+        prepared: Batch<Result<Picture, ExplainError>>,
         times: &[Duration],
-    ) -> Vec<Result<ExplainedFrame, ExplainError>> {
+    ) -> Batch<Result<ExplainedFrame, ExplainError>> {
         let first_tap = self.explainer.needs().first_tap();
         let answers = batch::infer(prepared, Picture::dimensions, |pictures| {
             let inferences = self.engine.infer(pictures, first_tap)?;
@@ -230,7 +233,7 @@ impl Completion<'_> {
         }
     }
 
-    pub(super) fn complete(&mut self, Pending(frames): Pending) -> Vec<Result<Analysis, ExplainError>> {
+    pub(super) fn complete(&mut self, Pending(frames): Pending) -> Batch<Result<Analysis, ExplainError>> {
         let explained = match frames {
             Frames::Explained(explained) => explained,
             Frames::UnderWay(frames, layers) => {
@@ -293,14 +296,15 @@ impl Boxing {
     fn draw(&self, frame: ExplainedFrame) -> Analysis {
         let ExplainedFrame { size, classified: Classified { probabilities, .. }, label, map, basis, times } = frame;
         let mut watch = Stopwatch::start();
-        let map = match map {
-            Map::Made(map) => map,
+        let (heat, reduction) = match map {
+            Map::Made(map) => (map.heat(self.side, self.side), map.reduction),
             Map::Seen(seen, reduction) => {
-                let map = ClassActivationMap::on_grid(seen.read().evidence.column(label).to_owned(), seen.grid);
-                ClassActivationMap { reduction: Some(reduction), ..map }
+                let (reading, (rows, columns)) = seen.read();
+                let values = reading.evidence();
+                let map = Recycled::of((rows, columns), values.column(label).iter().copied());
+                (explain::heat(&map, self.side, self.side), Some(reduction))
             }
         };
-        let heat = map.heat(self.side, self.side);
         let explain = times.explain + watch.lap();
         let mut found = Vec::new();
         if Some(label) != self.background {
@@ -313,11 +317,11 @@ impl Boxing {
             label,
             confidence: probabilities[label],
             // What is said of the whole picture is said of each place.
-            box_probabilities: vec![probabilities.clone(); boxes.len()],
+            box_probabilities: boxes.iter().map(|_| probabilities.clone()).collect(),
             probabilities,
             heat,
             boxes,
-            cam: CamSummary { method: self.settings.method, reduction: map.reduction, basis },
+            cam: CamSummary { method: self.settings.method, reduction, basis },
             scan: None,
             times: AnalysisTimes { explain, boxes: watch.lap(), ..times },
             kept_for: None,

@@ -54,7 +54,7 @@ impl ScanStages {
     ) -> Result<(), BenchError> {
         let mut watch = Stopwatch::start();
         let (mut far, mut near, mut views) = (Vec::new(), Vec::new(), Vec::new());
-        let images: Vec<&RgbImage> = frames.iter().map(|frame| &*frame.image).collect();
+        let images: Vec<&RgbImage> = frames.iter().map(|frame| &**frame.image).collect();
         for picture in &scanner.engine().take_all(&images) {
             let prepared = scanner.prepare_taken(picture)?;
             let (picture, view) = prepared.far;
@@ -108,7 +108,7 @@ impl ScanStages {
         let activations = layer.activations()?;
         let basis = folding.fit(activations.view()).map_err(ExplainError::from)?;
         let folded = folding.fold(&basis);
-        black_box(folded.read_activations(activations.view(), &basis.mean));
+        black_box(folded.read(activations.view(), &basis.mean));
         black_box(near.map(|near| folded.read_layer(near)).transpose()?);
         let exact = watch.lap();
 

@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use image::RgbImage;
-
 use super::BenchError;
 use super::frames::Frames;
 use super::laps::{Laps, Turn};
@@ -19,7 +17,7 @@ use crate::capture::SourceSpec;
 use crate::config::available_threads;
 use crate::config::bench::VariantSettings;
 use crate::draw::Annotator;
-use crate::frame::Frame;
+use crate::frame::{Frame, SharedImage};
 use crate::model::device;
 use crate::model::engine::Engine;
 use crate::model::resnet::Resolution;
@@ -165,7 +163,7 @@ impl Variant {
     }
 
     /// Times drawing of what is found, and gives the pictures.
-    fn draw(&mut self, frames: &[Frame], laps: &mut Laps) -> Result<Vec<Arc<RgbImage>>, BenchError> {
+    fn draw(&mut self, frames: &[Frame], laps: &mut Laps) -> Result<Vec<SharedImage>, BenchError> {
         let mut drawn = Vec::with_capacity(frames.len());
         let classes = self.analyser.classes().to_vec();
         for frames in frames.chunks(self.batch) {
@@ -185,7 +183,7 @@ impl Variant {
                 let mut watch = Stopwatch::start();
                 let picture = self.annotator.annotated(&frame.image, &analysis, &update.tracks, &classes);
                 laps.add(Stage::Draw, watch.lap(), 1);
-                drawn.push(Arc::new(picture));
+                drawn.push(Arc::new(picture.into()));
             }
         }
         Ok(drawn)

@@ -21,6 +21,7 @@ use crate::model::engine::{Engine, Tap};
 use crate::model::forward::ForwardRequest;
 use crate::model::picture::Picture;
 use crate::model::resnet::Resolution;
+use crate::recycled::Recycled;
 use crate::scan::folded::Folding;
 use crate::stopwatch::Stopwatch;
 
@@ -55,7 +56,7 @@ impl WholeStages {
     ) -> Result<(), BenchError> {
         let side = engine.description().input_size;
         let mut watch = Stopwatch::start();
-        let images: Vec<&RgbImage> = frames.iter().map(|frame| &*frame.image).collect();
+        let images: Vec<&RgbImage> = frames.iter().map(|frame| &**frame.image).collect();
         let taken = engine.take_all(&images);
         let prepared =
             taken.iter().map(|picture| picture.resized((side, side))).collect::<Result<Vec<Picture>, _>>()?;
@@ -84,7 +85,7 @@ impl WholeStages {
                     self.kept.read(folding, basis, (&layer, None), frame.pts)?;
                 let mut watch = Stopwatch::start();
                 let label = argmax(&engine.classifier().classify(layer.mean())?.logits);
-                let values = reading.evidence.column(label).to_owned();
+                let values = reading.evidence().column(label).to_owned();
                 let map = ClassActivationMap {
                     reduction: Some(reduction),
                     ..ClassActivationMap::on_grid(values, layer.grid())
@@ -101,7 +102,7 @@ impl WholeStages {
             let class = argmax(&inference.logits);
             let gradient_source = GradientSource::ClosedForm;
             let evidence = Evidence { network: engine, picture, inference, class, gradient_source };
-            let heat = |explainer: &dyn Explainer| -> Result<Array2<f32>, ExplainError> {
+            let heat = |explainer: &dyn Explainer| -> Result<Recycled<Array2<f32>>, ExplainError> {
                 Ok(explainer.explain(&evidence)?.heat(side as usize, side as usize))
             };
             for (method, explainer) in &self.explainers {

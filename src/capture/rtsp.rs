@@ -18,6 +18,7 @@ use image::RgbImage;
 
 use super::error::one_line;
 use super::{CaptureError, RtspTransport, StreamUrl};
+use crate::recycled::room;
 
 /// How long packets may wait for those before them. Within a connection they come in order.
 const UDP_REORDER_MILLIS: u32 = 100;
@@ -142,7 +143,7 @@ fn picture(sample: &gstreamer::Sample) -> Option<RgbImage> {
     let bytes = sample.buffer()?.map_readable().ok()?;
     // Rows begin at multiples of four bytes.
     let (row, stride) = (width as usize * 3, (width as usize * 3).next_multiple_of(4));
-    let mut pixels = Vec::with_capacity(row * height as usize);
+    let mut pixels = room::<RgbImage>(row * height as usize);
     bytes.chunks(stride).take(height as usize).filter_map(|line| line.get(..row)).for_each(|line| pixels.extend(line));
     RgbImage::from_raw(width, height, pixels)
 }

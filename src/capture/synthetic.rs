@@ -13,7 +13,7 @@ use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{CaptureError, Policy, Source, SourceInfo};
-use crate::frame::Frame;
+use crate::frame::{Frame, SharedImage};
 use crate::resize::resize_into;
 
 /// Time between two frames.
@@ -30,7 +30,7 @@ pub(super) struct Synthetic {
     info: SourceInfo,
     name: Arc<str>,
     /// What the camera sees on its way.
-    pictures: Vec<Arc<RgbImage>>,
+    pictures: Vec<SharedImage>,
     delivered: u64,
 }
 
@@ -48,7 +48,7 @@ impl Synthetic {
         let scenery = noise(width + PICTURES * STEP_PX.0, height + PICTURES * STEP_PX.1);
         let part = |place: u32| {
             let part = crop_imm(&scenery, place * STEP_PX.0, place * STEP_PX.1, width, height);
-            Arc::new(part.to_image())
+            Arc::new(part.to_image().into())
         };
         let pictures = (0..PICTURES).map(part).collect();
         Self { name: info.name.as_str().into(), info, pictures, delivered: 0 }

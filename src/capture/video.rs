@@ -25,6 +25,7 @@ use super::container::{self, Structure};
 use super::live::Live;
 use super::recorded::Recorded;
 use super::{CameraId, CaptureError, OpenOptions, Policy, SourceInfo, SourceSpec, StreamUrl};
+use crate::recycled::room;
 
 /// Failed reads in a row after which nothing more is to come. One is not enough: FFmpeg's
 /// back-end also fails at each packet that cannot be decoded, and goes on behind it.
@@ -160,7 +161,7 @@ impl Decoder {
 fn rgb_image(pixels: &Mat, code: i32) -> opencv::Result<RgbImage> {
     let (rows, columns) = (pixels.rows(), pixels.cols());
     let bytes = pixels.total() * 3;
-    let mut image: Vec<u8> = Vec::with_capacity(bytes);
+    let mut image = room::<RgbImage>(bytes);
     // SAFETY: the memory holds rows times columns of three bytes, and stays where it is until `rgb` is gone.
     let mut rgb = unsafe {
         Mat::new_rows_cols_with_data_unsafe_def(rows, columns, Vec3b::opencv_type(), image.as_mut_ptr().cast())

@@ -9,6 +9,7 @@ use ndarray::{Array2, CowArray, Ix2};
 
 use super::palette::heat_colours;
 use crate::explain::normalise::{Alignment, bilinear_weights, enlarge};
+use crate::recycled::room;
 use line::{Across, Paints};
 
 /// Weight of the heat colour at the hottest place; the picture must stay visible under it.
@@ -29,7 +30,7 @@ pub fn blend(picture: &mut RgbImage, heat: &Array2<f32>) {
 pub fn blended(picture: &RgbImage, heat: &Array2<f32>) -> RgbImage {
     let (width, height) = picture.dimensions();
     let mut brush = Brush::new(heat, picture.dimensions());
-    let mut pixels = Vec::with_capacity(picture.len());
+    let mut pixels = room::<RgbImage>(picture.len());
     for (y, line) in picture.chunks_exact(3 * width as usize).enumerate() {
         let start = pixels.len();
         pixels.extend_from_slice(line);
@@ -52,7 +53,7 @@ impl<'a> Brush<'a> {
     fn new(heat: &'a Array2<f32>, (width, height): (u32, u32)) -> Self {
         Self {
             heat: heat.as_standard_layout(),
-            down: bilinear_weights(heat.nrows(), height as usize, Alignment::Edges),
+            down: bilinear_weights(heat.nrows(), height as usize, Alignment::Edges).collect(),
             across: Across::new(heat.ncols(), width as usize),
             levels: vec![0.0; heat.ncols() + 1],
         }
@@ -103,8 +104,8 @@ mod tests {
 
     /// Pixel by pixel, as it is defined.
     fn by_definition(picture: &RgbImage, heat: &Array2<f32>) -> RgbImage {
-        let across = bilinear_weights(heat.ncols(), picture.width() as usize, Alignment::Edges);
-        let down = bilinear_weights(heat.nrows(), picture.height() as usize, Alignment::Edges);
+        let across: Vec<_> = bilinear_weights(heat.ncols(), picture.width() as usize, Alignment::Edges).collect();
+        let down: Vec<_> = bilinear_weights(heat.nrows(), picture.height() as usize, Alignment::Edges).collect();
         RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
             let (above, below, part) = down[y as usize];
             let level = |column| {

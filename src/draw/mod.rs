@@ -10,6 +10,7 @@ use image::RgbImage;
 use crate::analyse::Analysis;
 use crate::geometry::Rect;
 use crate::labels::BACKGROUND;
+use crate::recycled::Memory;
 use crate::track::{Label, TrackedBox};
 use palette::Rgb;
 
@@ -46,7 +47,7 @@ impl Annotator {
         classes: &[String],
     ) -> RgbImage {
         let is_explained = classes[analysis.label] != BACKGROUND;
-        let mut drawn = if is_explained { heat::blended(picture, &analysis.heat) } else { picture.clone() };
+        let mut drawn = if is_explained { heat::blended(picture, &analysis.heat) } else { picture.copied() };
         self.mark(&mut drawn, analysis, tracks, classes);
         drawn
     }
@@ -136,8 +137,8 @@ mod tests {
         Analysis {
             label,
             confidence: 0.97,
-            probabilities: Array1::from(vec![0.97, 0.02, 0.01]),
-            heat: Array2::from_shape_fn((224, 224), |(row, column)| ((row + column) as f32 / 446.0).min(1.0)),
+            probabilities: Array1::from(vec![0.97, 0.02, 0.01]).into(),
+            heat: Array2::from_shape_fn((224, 224), |(row, column)| ((row + column) as f32 / 446.0).min(1.0)).into(),
             box_probabilities: Vec::new(),
             boxes,
             cam: CamSummary { method: Method::Cam, reduction: None, basis: None },

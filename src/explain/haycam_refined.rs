@@ -107,7 +107,7 @@ fn geometric_mean(fine: &ClassActivationMap, coarse: &ClassActivationMap) -> Cla
         // A single position, for instance, has nothing to say of where.
         return fine.clone();
     }
-    ClassActivationMap { values: (normalise(&fine.values) * coarse).mapv(f32::sqrt), reduction: fine.reduction }
+    ClassActivationMap { values: (normalise(&fine.values) * &*coarse).mapv(f32::sqrt), reduction: fine.reduction }
 }
 
 impl HayCamRefined {

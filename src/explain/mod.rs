@@ -47,6 +47,7 @@ use crate::exit_code::ExitCode;
 use crate::model::ModelError;
 use crate::model::engine::Tap;
 use crate::pca::{Basis, PcaError};
+use crate::recycled::Recycled;
 
 /// Evidence for one class by position.
 #[derive(Debug, Clone, PartialEq)]
@@ -150,10 +151,15 @@ impl From<&Basis> for Reduction {
     }
 }
 
+/// Heat from 0 to 1 in (rows, columns), as boxes are drawn from it, of a map of any range: normalised, then enlarged.
+pub fn heat(map: &Array2<f32>, rows: usize, columns: usize) -> Recycled<Array2<f32>> {
+    enlarge(&Recycled::from(normalise(map)), rows, columns).into()
+}
+
 impl ClassActivationMap {
-    /// Heat from 0 to 1 in (rows, columns), as boxes are drawn from it: normalised, then enlarged.
-    pub fn heat(&self, rows: usize, columns: usize) -> Array2<f32> {
-        enlarge(&normalise(&self.values), rows, columns)
+    /// Its [`heat`].
+    pub fn heat(&self, rows: usize, columns: usize) -> Recycled<Array2<f32>> {
+        heat(&self.values, rows, columns)
     }
 
     /// A map without principal components, from one value a position, row by row.

@@ -2,15 +2,17 @@
 
 use ndarray::Array2;
 
+use crate::recycled::{Recycled, room};
+
 /// Cuts negative evidence (ReLU) and stretches the rest to [0, 1] (min-max). A map without contrast becomes all zeros.
 pub fn normalise(map: &Array2<f32>) -> Array2<f32> {
-    let positive = map.mapv(|value| value.max(0.0));
-    let lowest = positive.iter().copied().fold(f32::INFINITY, f32::min);
-    let highest = positive.iter().copied().fold(0.0, f32::max);
+    let positive = map.iter().map(|value| value.max(0.0));
+    let (lowest, highest) =
+        positive.fold((f32::INFINITY, 0.0f32), |(lowest, highest), value| (lowest.min(value), highest.max(value)));
     if highest <= lowest {
         return Array2::zeros(map.raw_dim());
     }
-    positive.mapv(|value| (value - lowest) / (highest - lowest))
+    Recycled::of(map.raw_dim(), map.iter().map(|value| (value.max(0.0) - lowest) / (highest - lowest))).take()
 }
 
 /// Which places of map and picture lie on each other.
@@ -31,7 +33,7 @@ pub fn enlarge(map: &Array2<f32>, rows: usize, columns: usize) -> Array2<f32> {
 pub fn enlarge_aligned(map: &Array2<f32>, rows: usize, columns: usize, alignment: Alignment) -> Array2<f32> {
     let vertical = bilinear_weights(map.nrows(), rows, alignment);
     let horizontal = bilinear_weights(map.ncols(), columns, alignment);
-    blend(map, &vertical, &horizontal)
+    blend(map, vertical, horizontal)
 }
 
 /// The part of a map enlarged to (rows, columns), edges on edges, that holds all places of at least `floor` and more than 0, and the
@@ -50,32 +52,34 @@ pub fn enlarge_from(
             Some(((first.0.min(row), first.1.min(column)), (last.0.max(row), last.1.max(column))))
         })?;
     // What lies between two places is no warmer than the warmer of them.
-    let part = |weights: &mut Vec<BilinearWeight>, first: usize, last: usize| {
-        let reaches = |&(before, after, _): &BilinearWeight| before <= last && after >= first;
-        let (begin, end) = (weights.iter().position(reaches)?, weights.iter().rposition(reaches)?);
-        weights.truncate(end + 1);
-        weights.drain(..begin);
-        Some(begin)
+    let part = |source: usize, target: usize, first: usize, last: usize| {
+        let weights = bilinear_weights(source, target, Alignment::Edges);
+        let reaches = move |&(before, after, _): &BilinearWeight| before <= last && after >= first;
+        let begin = weights.clone().position(|weight| reaches(&weight))?;
+        let count = weights.clone().filter(reaches).count();
+        Some((begin, weights.skip(begin).take(count)))
     };
-    let mut vertical = bilinear_weights(map.nrows(), rows, Alignment::Edges);
-    let mut horizontal = bilinear_weights(map.ncols(), columns, Alignment::Edges);
-    let top = part(&mut vertical, top_left.0, bottom_right.0)?;
-    let left = part(&mut horizontal, top_left.1, bottom_right.1)?;
-    Some((blend(map, &vertical, &horizontal), (top, left)))
+    let (top, vertical) = part(map.nrows(), rows, top_left.0, bottom_right.0)?;
+    let (left, horizontal) = part(map.ncols(), columns, top_left.1, bottom_right.1)?;
+    Some((blend(map, vertical, horizontal), (top, left)))
 }
 
-fn blend(map: &Array2<f32>, vertical: &[BilinearWeight], horizontal: &[BilinearWeight]) -> Array2<f32> {
+fn blend(
+    map: &Array2<f32>,
+    vertical: impl ExactSizeIterator<Item = BilinearWeight>,
+    horizontal: impl ExactSizeIterator<Item = BilinearWeight>,
+) -> Array2<f32> {
     let (rows, columns) = (vertical.len(), horizontal.len());
     // First across, for the few rows that there are.
-    let mut across = Array2::zeros((map.nrows(), columns));
-    for (mut across, row) in across.rows_mut().into_iter().zip(map.rows()) {
-        for (value, &(left, right, along)) in across.iter_mut().zip(horizontal) {
+    let mut across = Recycled::<Array2<f32>>::filled((map.nrows(), columns), 0.0);
+    for (mut across, (left, right, along)) in across.columns_mut().into_iter().zip(horizontal) {
+        for (value, row) in across.iter_mut().zip(map.rows()) {
             *value = row[left] * (1.0 - along) + row[right] * along;
         }
     }
     // Not zeros that are written over: jemalloc would get them from the system, page by page, which takes four times as long.
-    let mut enlarged = Vec::with_capacity(rows * columns);
-    for &(top, bottom, down) in vertical {
+    let mut enlarged = room::<Array2<f32>>(rows * columns);
+    for (top, bottom, down) in vertical {
         let [upper, lower] = [top, bottom].map(|row| across.row(row).to_slice().expect("rows are made as one piece"));
         enlarged.extend(upper.iter().zip(lower).map(|(upper, lower)| upper * (1.0 - down) + lower * down));
     }
@@ -86,19 +90,21 @@ fn blend(map: &Array2<f32>, vertical: &[BilinearWeight], horizontal: &[BilinearW
 type BilinearWeight = (usize, usize, f32);
 
 /// For each place of the target.
-pub(crate) fn bilinear_weights(source: usize, target: usize, alignment: Alignment) -> Vec<BilinearWeight> {
+pub(crate) fn bilinear_weights(
+    source: usize,
+    target: usize,
+    alignment: Alignment,
+) -> impl ExactSizeIterator<Item = BilinearWeight> + Clone {
     let last = (source - 1) as f32;
-    (0..target)
-        .map(|place| {
-            let position = match alignment {
-                Alignment::Edges => (place as f32 + 0.5) * source as f32 / target as f32 - 0.5,
-                Alignment::Corners => place as f32 * last / (target.max(2) - 1) as f32,
-            };
-            let position = position.clamp(0.0, last);
-            let before = position.floor();
-            (before as usize, (before as usize + 1).min(source - 1), position - before)
-        })
-        .collect()
+    (0..target).map(move |place| {
+        let position = match alignment {
+            Alignment::Edges => (place as f32 + 0.5) * source as f32 / target as f32 - 0.5,
+            Alignment::Corners => place as f32 * last / (target.max(2) - 1) as f32,
+        };
+        let position = position.clamp(0.0, last);
+        let before = position.floor();
+        (before as usize, (before as usize + 1).min(source - 1), position - before)
+    })
 }
 
 #[cfg(test)]

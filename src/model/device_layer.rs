@@ -8,21 +8,24 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ndarray::linalg::general_mat_mul;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, concatenate, s};
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::ModelError;
 use super::cuda::{Cuda, Mark, Stream};
 use super::device_matrix::{DeviceMatrix, MatrixId};
-use super::layer::{Layer, Recycled};
+use super::layer::Layer;
 use super::tensors::to_rows;
+use crate::frame::Batch;
+use crate::recycled::Recycled;
 
 /// What a stage of the network gave for one picture, on its device. It belongs to the thread that owns the engine.
 #[derive(Debug)]
 pub struct DeviceLayer {
     activations: Place,
     grid: (usize, usize),
-    mean: Array1<f64>,
+    mean: Recycled<Array1<f64>>,
     answers: Option<Answers>,
 }
 
@@ -31,9 +34,9 @@ pub struct DeviceLayer {
 enum Place {
     /// As our own convolutions leave them. They are no tensors: after some operations on these, threads of libtorch that have
     /// nothing left to do keep a processor busy for milliseconds.
-    Host(Recycled),
+    Host(Recycled<Array2<f32>>),
     /// Among those of a batch, in any precision.
-    Device { batch: Arc<Mutex<Batch>>, index: usize },
+    Device { batch: Arc<Mutex<LayerBatch>>, index: usize },
 }
 
 /// What will be asked about layers: [`DeviceLayer::times`] of some weights, and [`DeviceLayer::sums_of_squares`].
@@ -56,12 +59,12 @@ pub struct PendingLayer(Progress);
 #[derive(Debug)]
 enum Progress {
     Done(DeviceLayer),
-    UnderWay { batch: Arc<Mutex<Batch>>, index: usize },
+    UnderWay { batch: Arc<Mutex<LayerBatch>>, index: usize },
 }
 
 /// What is on its way for pictures that went through the network together.
 #[derive(Debug)]
-struct Batch {
+struct LayerBatch {
     /// (N, positions, filters) of any precision, on the device.
     activations: Tensor,
     grid: (usize, usize),
@@ -131,7 +134,7 @@ impl PendingLayer {
         batch: &Tensor,
         questions: &[Option<Arc<Questions>>],
         cuda: Option<&Arc<Cuda>>,
-    ) -> Result<Vec<Self>, TchError> {
+    ) -> Result<Batch<Self>, TchError> {
         let (_, _, rows, columns) = batch.size4()?;
         let grid = (rows.unsigned_abs() as usize, columns.unsigned_abs() as usize);
         // (N, C, H, W) -> (N, H W, C): a position's filters side by side, as every explainer reads them.
@@ -159,7 +162,7 @@ impl PendingLayer {
             None => None,
         };
         let cuda = cuda.map(Arc::clone);
-        let batch = Arc::new(Mutex::new(Batch { activations, grid, runs, done, cuda }));
+        let batch = Arc::new(Mutex::new(LayerBatch { activations, grid, runs, done, cuda }));
         let of_picture = |index| Self(Progress::UnderWay { batch: Arc::clone(&batch), index });
         Ok((0..questions.len()).map(of_picture).collect())
     }
@@ -220,11 +223,11 @@ impl From<DeviceLayer> for PendingLayer {
     }
 }
 
-fn lock(batch: &Mutex<Batch>) -> MutexGuard<'_, Batch> {
+fn lock(batch: &Mutex<LayerBatch>) -> MutexGuard<'_, LayerBatch> {
     batch.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Batch {
+impl LayerBatch {
     fn place_of_run(&self, index: usize) -> usize {
         let place = self.runs.iter().position(|run| (run.first..run.first + run.count).contains(&index));
         place.expect("each picture is in a run")
@@ -307,12 +310,13 @@ impl Answers {
 
 impl DeviceLayer {
     /// That of a picture of a batch, for which this waits.
-    fn of_batch(batch: Arc<Mutex<Batch>>, index: usize) -> Result<Self, ModelError> {
+    fn of_batch(batch: Arc<Mutex<LayerBatch>>, index: usize) -> Result<Self, ModelError> {
         let locked = lock(&batch);
         let (run, values) = locked.run(index)?;
         let row = index - run.first;
         let filters = locked.activations.size()[2].unsigned_abs() as usize;
-        let mean = values.slice(s![row, ..filters]).mapv(f64::from);
+        let mean = values.slice(s![row, ..filters]);
+        let mean = Recycled::of(filters, mean.iter().copied().map(f64::from));
         // A sum with an infinite or undefined summand is not finite.
         if mean.iter().any(|mean| !mean.is_finite()) {
             return Err(ModelError::NotFinite);
@@ -332,11 +336,11 @@ impl DeviceLayer {
     ///
     /// When an activation is not finite.
     pub(super) fn from_host(Layer { activations, grid }: Layer) -> Result<Self, ModelError> {
-        let mut mean = Array1::zeros(activations.ncols());
+        let mut mean = Recycled::<Array1<f64>>::filled(activations.ncols(), 0.0);
         for position in activations.rows() {
             mean.zip_mut_with(&position, |sum, &value| *sum += f64::from(value));
         }
-        mean /= activations.nrows() as f64;
+        *mean /= activations.nrows() as f64;
         if mean.iter().any(|mean| !mean.is_finite()) {
             return Err(ModelError::NotFinite);
         }
@@ -387,18 +391,20 @@ impl DeviceLayer {
     /// # Panics
     ///
     /// When the weights are of other filters.
-    pub fn times(&self, weights: &DeviceMatrix) -> Result<Array2<f32>, ModelError> {
+    pub fn times(&self, weights: &DeviceMatrix) -> Result<Recycled<Array2<f32>>, ModelError> {
         assert_eq!(weights.host().nrows(), self.mean.len(), "filters of the weights");
         if let Some(answers) = self.answers.as_ref().filter(|answers| answers.asked.weights.0 == weights.id()) {
-            return Ok(answers.products().slice(s![.., ..answers.asked.weights.1]).to_owned());
+            let products = answers.products();
+            let products = products.slice(s![.., ..answers.asked.weights.1]);
+            return Ok(Recycled::of(products.raw_dim(), products.iter().copied()));
         }
         match &self.activations {
-            Place::Host(activations) => Ok(activations.dot(weights.host())),
+            Place::Host(activations) => Ok(product(activations, weights.host())),
             Place::Device { batch, index } => {
                 let products = lock(batch).products(*index, weights)?;
                 let shape = (self.grid.0 * self.grid.1, weights.host().ncols());
                 let products = products.into_shape_with_order(shape);
-                Ok(products.expect("a product for each position and column"))
+                Ok(products.expect("a product for each position and column").into())
             }
         }
     }
@@ -422,8 +428,9 @@ impl DeviceLayer {
         }
         match &self.activations {
             Place::Host(activations) => {
-                let centred = &**activations - centre.host();
-                let scores = centred.dot(directions.host());
+                let mut centred = Recycled::of(activations.raw_dim(), activations.iter().copied());
+                *centred -= centre.host();
+                let scores = product(&centred, directions.host());
                 let sum = |values: &Array2<f32>| values.iter().map(|&value| f64::from(value * value)).sum();
                 Ok((sum(&scores), sum(&centred)))
             }
@@ -444,8 +451,15 @@ impl DeviceLayer {
     }
 }
 
+/// The product of matrices (rows, n) and (n, columns).
+fn product(left: &Array2<f32>, right: &Array2<f32>) -> Recycled<Array2<f32>> {
+    let mut product = Recycled::filled((left.nrows(), right.ncols()), 0.0);
+    general_mat_mul(1.0, left, right, 0.0, &mut *product);
+    product
+}
+
 /// Activations (positions, filters) of a picture of a batch.
-fn activations_of(batch: &Mutex<Batch>, index: usize) -> Result<Array2<f32>, ModelError> {
+fn activations_of(batch: &Mutex<LayerBatch>, index: usize) -> Result<Array2<f32>, ModelError> {
     Ok(lock(batch).ask(|activations| to_rows(&activations.f_get(index as i64)?.f_to_kind(Kind::Float)?))?)
 }
 

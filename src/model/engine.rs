@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use image::RgbImage;
+use ndarray::linalg::general_mat_vec_mul;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView3, Axis, concatenate};
 use tch::{Device, Kind, Tensor};
 
@@ -24,6 +25,8 @@ use super::preprocess::Normaliser;
 use super::resnet::{ResNet18, Resolution};
 use super::tensors::to_rows;
 use super::upload::{Uploader, Uploads};
+use crate::frame::{Batch, SharedImage};
+use crate::recycled::Recycled;
 
 /// Pictures a forward pass where many variants of one are asked for: enough to keep the cores busy, few enough for the
 /// caches.
@@ -85,14 +88,14 @@ pub struct Inference {
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// One number a class, unbounded.
-    pub logits: Array1<f32>,
+    pub logits: Recycled<Array1<f32>>,
     /// Softmax of the logits over the model's temperature.
-    pub probabilities: Array1<f32>,
+    pub probabilities: Recycled<Array1<f32>>,
 }
 
 impl From<Inference> for Answer {
     fn from(Inference { logits, probabilities, .. }: Inference) -> Self {
-        Self { logits, probabilities }
+        Self { logits: logits.into(), probabilities: probabilities.into() }
     }
 }
 
@@ -241,15 +244,15 @@ impl Engine {
     }
 
     /// As [`Self::take`], of several, those of one size at once.
-    pub fn take_all<'a>(&self, pictures: &[&'a RgbImage]) -> Vec<Picture<'a>> {
+    pub fn take_all<'a>(&self, pictures: &[&'a RgbImage]) -> Batch<Picture<'a>> {
         match &self.running.borrow().uploader {
             Some(uploader) => Picture::all_uploaded(pictures, uploader.upload_all(pictures)),
-            None => pictures.iter().map(|&picture| Picture::from(picture)).collect(),
+            None => on_host(pictures),
         }
     }
 
     /// Begins to hand pictures to the device; on a CPU there is nothing to do.
-    pub fn take_ahead(&self, pictures: Vec<Arc<RgbImage>>) -> Uploads {
+    pub fn take_ahead(&self, pictures: &[SharedImage]) -> Uploads {
         let uploader = self.running.borrow().uploader.clone();
         Uploads::begin(uploader, pictures)
     }
@@ -259,10 +262,12 @@ impl Engine {
     /// # Panics
     ///
     /// When it was begun for another number of pictures.
-    pub fn take_begun<'a>(&self, pictures: &[&'a RgbImage], begun: Uploads) -> Vec<Picture<'a>> {
-        let begun = begun.wait();
-        assert_eq!(begun.0.len(), pictures.len(), "what was begun is of these pictures");
-        Picture::all_uploaded(pictures, begun)
+    pub fn take_begun<'a>(&self, pictures: &[&'a RgbImage], begun: Uploads) -> Batch<Picture<'a>> {
+        assert_eq!(begun.count(), pictures.len(), "what was begun is of these pictures");
+        match begun.wait() {
+            Some(begun) => Picture::all_uploaded(pictures, begun),
+            None => on_host(pictures),
+        }
     }
 
     /// Brings pictures, all of one size, to that size now, where a GPU would do so with the forward pass: for those who measure one
@@ -283,15 +288,16 @@ impl Engine {
     /// # Errors
     ///
     /// When libtorch refuses, or a logit is not finite, which a damaged model causes.
-    pub fn infer(&self, prepared: &[Picture], first: Tap) -> Result<Vec<Inference>, ModelError> {
+    pub fn infer(&self, prepared: &[Picture], first: Tap) -> Result<Batch<Inference>, ModelError> {
         let atrous = self.resolution == Resolution::Atrous;
         let wanted = Wanted { layer3: first == Tap::Layer3, native: true, atrous };
-        let Some(size) = prepared.first().map(Picture::dimensions) else { return Ok(Vec::new()) };
+        let Some(size) = prepared.first().map(Picture::dimensions) else { return Ok(Batch::new()) };
         let activations = self.in_passes(prepared, size, |forward, pictures| forward.activations(pictures, wanted))?;
         let answer = |Activations { layer3, native, atrous }| {
             let native: Layer = native.expect("what was asked for");
             let pooled = native.activations.mean_axis(Axis(0)).expect("at least one position");
             let Answer { logits, probabilities } = self.classifier.answer(&pooled)?;
+            let (logits, probabilities) = (logits.take(), probabilities.take());
             Ok(Inference { logits, probabilities, layer4: atrous.unwrap_or(native), layer3 })
         };
         activations.into_iter().map(answer).collect()
@@ -308,8 +314,8 @@ impl Engine {
     /// # Errors
     ///
     /// When libtorch refuses, or a CPU has computed what is not finite, which a damaged model causes.
-    pub fn begin_layer4(&self, requests: &[ForwardRequest]) -> Result<Vec<PendingLayer>, ModelError> {
-        let Some(size) = requests.first().map(|request| request.picture.dimensions()) else { return Ok(Vec::new()) };
+    pub fn begin_layer4(&self, requests: &[ForwardRequest]) -> Result<Batch<PendingLayer>, ModelError> {
+        let Some(size) = requests.first().map(|request| request.picture.dimensions()) else { return Ok(Batch::new()) };
         self.in_passes(requests, size, |forward, requests| forward.layer4(requests, self.resolution))
     }
 
@@ -318,7 +324,7 @@ impl Engine {
     /// # Errors
     ///
     /// When libtorch refuses, or an activation is not finite, which a damaged model causes.
-    pub fn layer4(&self, requests: &[ForwardRequest]) -> Result<Vec<DeviceLayer>, ModelError> {
+    pub fn layer4(&self, requests: &[ForwardRequest]) -> Result<Batch<DeviceLayer>, ModelError> {
         self.begin_layer4(requests)?.into_iter().map(PendingLayer::wait).collect()
     }
 
@@ -327,11 +333,10 @@ impl Engine {
         &self,
         pictures: &[P],
         size: (u32, u32),
-        pass: impl Fn(&Forward, &[P]) -> Result<Vec<A>, ModelError>,
-    ) -> Result<Vec<A>, ModelError> {
-        let device = device::name(self.device());
+        pass: impl Fn(&Forward, &[P]) -> Result<Batch<A>, ModelError>,
+    ) -> Result<Batch<A>, ModelError> {
         let pass = |pictures: &[P]| pass(&self.running.borrow().forward, pictures);
-        self.limit.in_passes(pictures, size, &device, pass, || self.retreat())
+        self.limit.in_passes(pictures, size, self.device(), pass, || self.retreat())
     }
 
     /// Moves the network, with the weights that it has, from a GPU to the CPU.
@@ -435,15 +440,17 @@ impl Classifier {
     ///
     /// When a logit is not finite, which a damaged model causes.
     pub fn classify(&self, mean: &Array1<f64>) -> Result<Answer, ModelError> {
-        self.answer(&mean.mapv(|value| value as f32))
+        self.answer(&Recycled::of(mean.len(), mean.iter().map(|&value| value as f32)))
     }
 
     fn answer(&self, pooled: &Array1<f32>) -> Result<Answer, ModelError> {
-        let logits = self.weights.dot(pooled) + &self.biases;
+        let mut logits = Recycled::of(self.biases.raw_dim(), self.biases.iter().copied());
+        general_mat_vec_mul(1.0, &self.weights, pooled, 1.0, &mut *logits);
         if logits.iter().any(|logit| !logit.is_finite()) {
             return Err(ModelError::NotFinite);
         }
-        let probabilities = softmax(&logits / self.temperature);
+        let mut probabilities = Recycled::of(logits.raw_dim(), logits.iter().map(|logit| logit / self.temperature));
+        softmax(&mut probabilities);
         Ok(Answer { logits, probabilities })
     }
 }
@@ -468,9 +475,13 @@ impl Running {
     }
 }
 
-fn softmax(logits: Array1<f32>) -> Array1<f32> {
+fn on_host<'a>(pictures: &[&'a RgbImage]) -> Batch<Picture<'a>> {
+    pictures.iter().map(|&picture| Picture::from(picture)).collect()
+}
+
+/// Of logits, in their place.
+fn softmax(logits: &mut Array1<f32>) {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let powers = logits.mapv(|logit| (logit - largest).exp());
-    let sum = powers.sum();
-    powers / sum
+    logits.mapv_inplace(|logit| (logit - largest).exp());
+    *logits /= logits.sum();
 }

@@ -21,6 +21,7 @@ use super::preprocess::Normalisation;
 use super::recorded::RecordedPasses;
 use super::resnet::{ResNet18, Resolution};
 use super::{ModelError, first_line};
+use crate::frame::Batch;
 
 /// The network up to `layer4`, ready to run.
 #[derive(Debug)]
@@ -98,7 +99,7 @@ impl Forward {
     /// # Errors
     ///
     /// When libtorch refuses, for want of memory for example, or an activation is not finite.
-    pub(super) fn activations(&self, pictures: &[Picture], wanted: Wanted) -> Result<Vec<Activations>, ModelError> {
+    pub(super) fn activations(&self, pictures: &[Picture], wanted: Wanted) -> Result<Batch<Activations>, ModelError> {
         match self {
             Self::Cpu(network) => run_on_cpu(network, pictures.iter(), wanted),
             Self::Torch(network) => network.with_room(|| network.activations(pictures, wanted)),
@@ -114,7 +115,7 @@ impl Forward {
         &self,
         requests: &[ForwardRequest],
         resolution: Resolution,
-    ) -> Result<Vec<PendingLayer>, ModelError> {
+    ) -> Result<Batch<PendingLayer>, ModelError> {
         let pictures = requests.iter().map(|request| &request.picture);
         match self {
             Self::Cpu(network) => {
@@ -166,7 +167,7 @@ impl TorchNetwork {
         Ok(recorded.run((shape, resolution), place, put, network)?)
     }
 
-    fn activations(&self, pictures: &[Picture], wanted: Wanted) -> Result<Vec<Activations>, ModelError> {
+    fn activations(&self, pictures: &[Picture], wanted: Wanted) -> Result<Batch<Activations>, ModelError> {
         let _no_gradients = no_grad_guard();
         let pictures: Vec<&Picture> = pictures.iter().collect();
         let layer3 = self.folded.layer3(&self.input(&pictures)?)?;
@@ -204,9 +205,9 @@ fn run_on_cpu<'p, 'a: 'p>(
     network: &RefCell<CpuNetwork>,
     pictures: impl Iterator<Item = &'p Picture<'a>>,
     wanted: Wanted,
-) -> Result<Vec<Activations>, ModelError> {
-    let pictures = pictures.map(Picture::on_host).collect::<Result<Vec<_>, _>>()?;
-    let pictures: Vec<&RgbImage> = pictures.iter().map(|picture| &**picture).collect();
+) -> Result<Batch<Activations>, ModelError> {
+    let pictures = pictures.map(Picture::on_host).collect::<Result<Batch<_>, _>>()?;
+    let pictures: Batch<&RgbImage> = pictures.iter().map(|picture| &**picture).collect();
     Ok(network.borrow_mut().forward(&pictures, wanted))
 }
 

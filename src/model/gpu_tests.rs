@@ -17,6 +17,7 @@ use super::picture::Picture;
 use super::precision::{Precision, PrecisionChoice};
 use super::resnet::Resolution;
 use super::tests::noisy;
+use crate::frame::Batch;
 
 fn model() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/resnet18-scenes.safetensors")
@@ -52,7 +53,7 @@ fn differences(ours: &[Inference], expected: &[Inference]) -> [f64; 3] {
     largest
 }
 
-fn infer(engine: &Engine, images: &[RgbImage]) -> Vec<Inference> {
+fn infer(engine: &Engine, images: &[RgbImage]) -> Batch<Inference> {
     let pictures: Vec<Picture> = images.iter().map(|image| engine.take(image)).collect();
     engine.infer(&pictures, Tap::Layer3).unwrap()
 }
@@ -132,7 +133,7 @@ fn a_pass_that_is_repeated_says_the_same_of_the_same_and_other_of_other_pictures
 
 /// Logits of three pictures, frames of twice their size, where passes of more than `room` pictures have no memory as long as
 /// the network has not moved; and how many pictures each pass had.
-fn with_room_for(room: usize, engine: &Engine, frames: &[RgbImage]) -> (Vec<Inference>, Vec<usize>) {
+fn with_room_for(room: usize, engine: &Engine, frames: &[RgbImage]) -> (Batch<Inference>, Vec<usize>) {
     let pictures: Vec<Picture> = frames.iter().map(|frame| engine.take(frame).resized((96, 64)).unwrap()).collect();
     let passes = Cell::new(Vec::new());
     let requests: Vec<ForwardRequest> = pictures.iter().map(|picture| picture.another().into()).collect();
@@ -145,7 +146,7 @@ fn with_room_for(room: usize, engine: &Engine, frames: &[RgbImage]) -> (Vec<Infe
         }
         forward.layer4(pictures, Resolution::Native)
     });
-    let layers: Vec<PendingLayer> = layers.unwrap();
+    let layers: Batch<PendingLayer> = layers.unwrap();
     assert_eq!(layers.len(), frames.len());
     (engine.infer(&pictures, Tap::Layer3).unwrap(), passes.take())
 }

@@ -7,9 +7,10 @@
 
 use std::cell::Cell;
 
-use tch::TchError;
+use tch::{Device, TchError};
 
-use super::ModelError;
+use super::{ModelError, device};
+use crate::frame::Batch;
 
 /// How much goes through the network at once.
 #[derive(Debug, Default)]
@@ -28,7 +29,7 @@ pub(super) enum Retreat {
 
 impl PassLimit {
     /// Sends pictures, all of one size (width, height), through `pass` in as few passes as memory allows, and gives its answers
-    /// in their order. When `device`, as people call it, has no room for one, `retreat` moves the network.
+    /// in their order. When `device` has no room for one, `retreat` moves the network.
     ///
     /// # Errors
     ///
@@ -37,13 +38,13 @@ impl PassLimit {
         &self,
         pictures: &[P],
         size: (u32, u32),
-        device: &str,
-        mut pass: impl FnMut(&[P]) -> Result<Vec<A>, ModelError>,
+        device: Device,
+        mut pass: impl FnMut(&[P]) -> Result<Batch<A>, ModelError>,
         mut retreat: impl FnMut() -> Result<Retreat, ModelError>,
-    ) -> Result<Vec<A>, ModelError> {
+    ) -> Result<Batch<A>, ModelError> {
         let (width, height) = size;
         let pixels = (u64::from(width) * u64::from(height)).max(1);
-        let mut answers = Vec::with_capacity(pictures.len());
+        let mut answers = Batch::new();
         while answers.len() < pictures.len() {
             let left = &pictures[answers.len()..];
             let most = self.pixels.get().map_or(left.len(), |limit| (limit / pixels).max(1) as usize);
@@ -58,8 +59,9 @@ impl PassLimit {
                     let half = count / 2;
                     self.pixels.set(Some(half as u64 * pixels));
                     tracing::warn!(
-                        "{device} has no memory for {count} pictures of {width}x{height} at once: {half} from now on; a \
-                         smaller --batch avoids this"
+                        "{} has no memory for {count} pictures of {width}x{height} at once: {half} from now on; a \
+                         smaller --batch avoids this",
+                        device::name(device)
                     );
                 }
                 Err(error) => match retreat()? {
@@ -67,8 +69,9 @@ impl PassLimit {
                     Retreat::ToCpu => {
                         self.pixels.set(None);
                         tracing::warn!(
-                            "{device} has no memory for a picture of {width}x{height}: computing on the CPU from now on; a \
-                             smaller --scan needs less"
+                            "{} has no memory for a picture of {width}x{height}: computing on the CPU from now on; a \
+                             smaller --scan needs less",
+                            device::name(device)
                         );
                     }
                 },
@@ -143,7 +146,7 @@ pub(super) mod tests {
             Self { room: Cell::new(room), cpu, moved: Cell::new(false), passes: Cell::default() }
         }
 
-        fn answers(&self, limit: &PassLimit, pictures: &[u32], side: u32) -> Result<Vec<u32>, ModelError> {
+        fn answers(&self, limit: &PassLimit, pictures: &[u32], side: u32) -> Result<Batch<u32>, ModelError> {
             let pass = |pictures: &[u32]| {
                 let mut passes = self.passes.take();
                 passes.push(pictures.len());
@@ -159,7 +162,7 @@ pub(super) mod tests {
                 }
                 Ok(Retreat::ToCpu)
             };
-            limit.in_passes(pictures, (side, side), "cuda:0", pass, retreat)
+            limit.in_passes(pictures, (side, side), Device::Cuda(0), pass, retreat)
         }
     }
 
@@ -169,17 +172,17 @@ pub(super) mod tests {
         let pictures: Vec<u32> = (0..8).collect();
         let expected: Vec<u32> = pictures.iter().map(|picture| 10 * picture).collect();
         let (answers, warnings) = warnings_of(|| machine.answers(&limit, &pictures, 100));
-        assert_eq!(answers.unwrap(), expected);
+        assert_eq!(answers.unwrap().to_vec(), expected);
         assert_eq!(machine.passes.take(), [8, 4, 2, 2, 2, 2]);
         assert_eq!(warnings.len(), 2, "{warnings:?}");
         assert!(warnings[1].contains("cuda:0 has no memory for 4 pictures of 100x100 at once: 2 from now on"));
 
         let (answers, warnings) = warnings_of(|| machine.answers(&limit, &pictures[..5], 100));
-        assert_eq!((answers.unwrap(), machine.passes.take()), (expected[..5].to_vec(), vec![2, 2, 1]));
+        assert_eq!((answers.unwrap().to_vec(), machine.passes.take()), (expected[..5].to_vec(), vec![2, 2, 1]));
         assert!(warnings.is_empty() && !machine.moved.get());
         // As many pixels, in more pictures.
         machine.room.set(8);
-        assert_eq!(machine.answers(&limit, &pictures, 50).unwrap(), expected);
+        assert_eq!(machine.answers(&limit, &pictures, 50).unwrap().to_vec(), expected);
         assert_eq!(machine.passes.take(), [8]);
         // A larger picture goes alone.
         machine.answers(&limit, &pictures[..3], 200).unwrap();
@@ -191,7 +194,7 @@ pub(super) mod tests {
         let (limit, machine) = (PassLimit::default(), Machine::new(0, true));
         let pictures: Vec<u32> = (0..5).collect();
         let (answers, warnings) = warnings_of(|| machine.answers(&limit, &pictures, 100));
-        assert_eq!(answers.unwrap(), [0, 10, 20, 30, 40]);
+        assert_eq!(answers.unwrap().to_vec(), [0, 10, 20, 30, 40]);
         assert_eq!(machine.passes.take(), [5, 2, 1, 5], "the CPU has no limit");
         assert_eq!(warnings.len(), 3, "{warnings:?}");
         assert!(warnings[2].contains("no memory for a picture of 100x100: computing on the CPU from now on"));
@@ -209,11 +212,11 @@ pub(super) mod tests {
         let done = Cell::new(0);
         let pass = |pictures: &[u32]| {
             done.set(done.get() + 1);
-            if done.get() == 2 { Err(out_of_memory()) } else { Ok(pictures.to_vec()) }
+            if done.get() == 2 { Err(out_of_memory()) } else { Ok(pictures.into()) }
         };
         let retreat = || -> Result<Retreat, ModelError> { unreachable!("there is room for one") };
-        let answers = limit.in_passes(&pictures, (100, 100), "cuda:0", pass, retreat).unwrap();
-        assert_eq!((answers, done.get()), (pictures, 4), "4, 4 that fail, 2, 2");
+        let answers = limit.in_passes(&pictures, (100, 100), Device::Cuda(0), pass, retreat).unwrap();
+        assert_eq!((answers.to_vec(), done.get()), (pictures, 4), "4, 4 that fail, 2, 2");
     }
 
     #[test]
@@ -226,9 +229,9 @@ pub(super) mod tests {
         let passes = Cell::new(0);
         let pass = |_: &[u32]| {
             passes.set(passes.get() + 1);
-            Err::<Vec<u32>, _>(ModelError::NotFinite)
+            Err::<Batch<u32>, _>(ModelError::NotFinite)
         };
-        let given = PassLimit::default().in_passes(&[1, 2], (1, 1), "cuda:0", pass, || Ok(Retreat::ToCpu));
+        let given = PassLimit::default().in_passes(&[1, 2], (1, 1), Device::Cuda(0), pass, || Ok(Retreat::ToCpu));
         assert!(matches!(given, Err(ModelError::NotFinite)) && passes.get() == 1, "it has nothing to do with memory");
     }
 

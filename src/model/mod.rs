@@ -32,7 +32,6 @@ pub mod precision;
 pub mod preprocess;
 mod recorded;
 pub mod resnet;
-mod spare;
 pub mod tensors;
 pub mod upload;
 pub mod weights;

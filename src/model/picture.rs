@@ -10,8 +10,10 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use super::ModelError;
 use super::device_input::levels;
-use super::preprocess::{copy, recycle, resize};
-use super::upload::{Place, UploadedFrames};
+use super::preprocess::resize;
+use super::upload::{Uploaded, UploadedFrames};
+use crate::frame::Batch;
+use crate::recycled::{Memory, Recycled};
 
 /// A picture, which may be that of somebody else. It belongs to the thread that owns the engine.
 #[derive(Debug)]
@@ -44,7 +46,7 @@ impl From<RgbImage> for Picture<'_> {
 impl Drop for Picture<'_> {
     fn drop(&mut self) {
         if let Pixels::Host(Cow::Owned(image)) = &mut self.0 {
-            recycle(std::mem::take(image));
+            drop(Recycled::from(std::mem::take(image)));
         }
     }
 }
@@ -52,20 +54,17 @@ impl Drop for Picture<'_> {
 impl<'a> Picture<'a> {
     /// Pictures that were to be copied to a device. Those for which there is no room stay on the host, until a forward pass needs
     /// them.
-    pub(super) fn all_uploaded(
-        images: &[&'a RgbImage],
-        (places, uploaded): (Vec<Place>, Vec<Result<UploadedFrames, TchError>>),
-    ) -> Vec<Self> {
+    pub(super) fn all_uploaded(images: &[&'a RgbImage], (places, uploaded): Uploaded) -> Batch<Self> {
         let told = uploaded.into_iter().map(|frames| {
             let told = frames.inspect_err(|error| tracing::debug!("frames stay on the host: {error}"));
             told.ok().map(Rc::new)
         });
         let uploaded: Vec<_> = told.collect();
-        let picture =
-            |(&image, (group, index)): (&&'a RgbImage, Place)| match uploaded.get(group).and_then(Option::as_ref) {
-                Some(frames) => Self(Pixels::Device { frames: Rc::clone(frames), index, size: image.dimensions() }),
-                None => Self::from(image),
-            };
+        let picture = |(&image, (group, index)): (&&'a RgbImage, _)| match uploaded.get(group).and_then(Option::as_ref)
+        {
+            Some(frames) => Self(Pixels::Device { frames: Rc::clone(frames), index, size: image.dimensions() }),
+            None => Self::from(image),
+        };
         images.iter().zip(places).map(picture).collect()
     }
 
@@ -73,7 +72,7 @@ impl<'a> Picture<'a> {
     pub fn another(&self) -> Self {
         Self(match &self.0 {
             Pixels::Host(Cow::Borrowed(image)) => Pixels::Host(Cow::Borrowed(image)),
-            Pixels::Host(Cow::Owned(image)) => Pixels::Host(Cow::Owned(copy(image))),
+            Pixels::Host(Cow::Owned(image)) => Pixels::Host(Cow::Owned(image.copied())),
             Pixels::Device { frames, index, size } => {
                 Pixels::Device { frames: Rc::clone(frames), index: *index, size: *size }
             }

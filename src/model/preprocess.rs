@@ -4,11 +4,8 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, TchError, Tensor};
 
-use super::spare::Spare;
+use crate::recycled::{Memory, anything};
 use crate::resize::{Crop, resize_into};
-
-/// Of pictures that are no longer needed: as much as both views of a batch take at the default size.
-static SPARE: Spare<u8> = Spare::new(16_000_000);
 
 /// Per-channel normalisation of RGB values in [0, 1]: (value - mean) / std.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -36,28 +33,11 @@ pub fn squeeze(image: &RgbImage, crop: Option<Crop>, side: u32) -> RgbImage {
 /// When the crop is empty or reaches beyond the picture.
 pub fn resize(image: &RgbImage, crop: Option<Crop>, size: (u32, u32)) -> RgbImage {
     if crop.is_none() && image.dimensions() == size {
-        return copy(image);
+        return image.copied();
     }
-    let mut pixels = spare(size.0 as usize * size.1 as usize * 3);
+    let mut pixels = anything::<RgbImage>(size.0 as usize * size.1 as usize * 3);
     resize_into(image, crop, size, &mut pixels);
     RgbImage::from_raw(size.0, size.1, pixels).expect("width x height x 3 bytes")
-}
-
-/// A copy, in the memory of a picture that is no longer needed.
-pub(super) fn copy(image: &RgbImage) -> RgbImage {
-    let mut pixels = spare(image.len());
-    pixels.copy_from_slice(image);
-    RgbImage::from_raw(image.width(), image.height(), pixels).expect("as many bytes as the picture has")
-}
-
-/// So many bytes of anything.
-fn spare(bytes: usize) -> Vec<u8> {
-    SPARE.take(bytes).unwrap_or_else(|| vec![0; bytes])
-}
-
-/// Keeps the memory of a picture for the next ones of its size.
-pub(super) fn recycle(image: RgbImage) {
-    SPARE.give(image.into_raw());
 }
 
 /// The last step from pixels to the network's input. Its constants lie on a device, so that they are not uploaded with each
@@ -115,6 +95,7 @@ pub fn to_input(images: &[RgbImage], normalisation: &Normalisation, device: Devi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recycled::Recycled;
 
     #[test]
     fn input_is_normalised_rgb_planes() {
@@ -150,10 +131,10 @@ mod tests {
         let sizes = [(20, 10), (10, 20), (33, 31), (64, 48)];
         let expected = sizes.map(|size| resize(&image, None, size));
         for (size, expected) in sizes.into_iter().zip(&expected) {
-            recycle(RgbImage::from_pixel(size.0, size.1, image::Rgb([99; 3])));
+            drop(Recycled::from(RgbImage::from_pixel(size.0, size.1, image::Rgb([99; 3]))));
             assert!(resize(&image, None, size) == *expected, "{size:?}");
         }
-        recycle(RgbImage::from_pixel(2, 2, image::Rgb([99; 3])));
+        drop(Recycled::from(RgbImage::from_pixel(2, 2, image::Rgb([99; 3]))));
         assert!(resize(&RgbImage::new(0, 5), None, (2, 2)).iter().all(|&level| level == 0), "nothing is black");
     }
 

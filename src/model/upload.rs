@@ -18,6 +18,7 @@ use rayon::slice::ParallelSliceMut;
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::cuda::{Cuda, Mark, Stream};
+use crate::frame::SharedImage;
 
 /// Batches that there is memory for: one may be copied from, one to, and others wait for the network. With two, copies would wait for
 /// each other's passes.
@@ -53,18 +54,26 @@ pub(super) struct UploadedFrames {
     lease: Option<Lease>,
 }
 
-/// Frames that another thread is copying to a device.
+/// Frames that another thread is copying to a device, if they must be copied.
 #[derive(Debug)]
 pub struct Uploads {
+    count: usize,
+    copies: Option<Copies>,
+}
+
+#[derive(Debug)]
+struct Copies {
     /// Where frames of each size are among all.
     places: Vec<Vec<usize>>,
-    count: usize,
     /// By the number of their size.
     done: Receiver<(usize, Result<UploadedFrames, TchError>)>,
 }
 
 /// Where a frame is: among which ones, and in which place.
-pub(super) type Place = (usize, usize);
+type Place = (usize, usize);
+
+/// The place of each frame, and the frames of each size.
+pub(super) type Uploaded = (Vec<Place>, Vec<Result<UploadedFrames, TchError>>);
 
 /// Memory for frames, here and there.
 #[derive(Debug)]
@@ -162,7 +171,7 @@ impl Uploader {
     }
 
     /// Copies frames of any sizes.
-    pub(super) fn upload_all(&self, images: &[&RgbImage]) -> (Vec<Place>, Vec<Result<UploadedFrames, TchError>>) {
+    pub(super) fn upload_all(&self, images: &[&RgbImage]) -> Uploaded {
         let groups = places_by_size(images);
         let uploaded = groups.iter().map(|group| {
             let images: Vec<&RgbImage> = group.iter().map(|&index| images[index]).collect();
@@ -237,34 +246,43 @@ impl From<Tensor> for UploadedFrames {
 
 impl Uploads {
     /// Begins to copy, if there is an uploader.
-    pub(super) fn begin(uploader: Option<Arc<Uploader>>, images: Vec<Arc<RgbImage>>) -> Self {
-        let count = images.len();
-        let borrowed: Vec<&RgbImage> = images.iter().map(|image| &**image).collect();
-        let places = places_by_size(&borrowed);
-        let (sender, done) = bounded(places.len());
-        if let Some(uploader) = uploader {
-            for (number, group) in places.iter().enumerate() {
-                let images: Vec<Arc<RgbImage>> = group.iter().map(|&index| Arc::clone(&images[index])).collect();
-                let (uploader, sender) = (Arc::clone(&uploader), sender.clone());
-                rayon::spawn(move || {
-                    let images: Vec<&RgbImage> = images.iter().map(|image| &**image).collect();
-                    // A panic here would end the process; without the pool, frames go on from the host.
-                    let uploaded = catch_unwind(AssertUnwindSafe(|| uploader.upload(&images)));
-                    let panicked = |_| Err(TchError::Torch("the copying of frames panicked".to_owned()));
-                    // Nobody waits for it any more at the end of a run.
-                    let _ = sender.send((number, uploaded.unwrap_or_else(panicked)));
-                });
-            }
-        }
-        Self { places, count, done }
+    pub(super) fn begin(uploader: Option<Arc<Uploader>>, images: &[SharedImage]) -> Self {
+        Self { count: images.len(), copies: uploader.map(|uploader| Copies::begin(&uploader, images)) }
     }
 
-    /// The place of each frame, and the frames of each size; none of them where nobody copies.
-    pub(super) fn wait(self) -> (Vec<Place>, Vec<Result<UploadedFrames, TchError>>) {
-        let mut uploaded: Vec<_> = self.done.iter().collect();
+    /// Frames that it was begun for.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Waits for them; nothing comes where nobody copies.
+    pub(super) fn wait(self) -> Option<Uploaded> {
+        let Copies { places: groups, done } = self.copies?;
+        let mut uploaded: Vec<_> = done.iter().collect();
         uploaded.sort_by_key(|(number, _)| *number);
         let uploaded = uploaded.into_iter().map(|(_, uploaded)| uploaded.and_then(UploadedFrames::awaited));
-        (places(&self.places, self.count), uploaded.collect())
+        Some((places(&groups, self.count), uploaded.collect()))
+    }
+}
+
+impl Copies {
+    fn begin(uploader: &Arc<Uploader>, images: &[SharedImage]) -> Self {
+        let borrowed: Vec<&RgbImage> = images.iter().map(|image| &***image).collect();
+        let places = places_by_size(&borrowed);
+        let (sender, done) = bounded(places.len());
+        for (number, group) in places.iter().enumerate() {
+            let images: Vec<SharedImage> = group.iter().map(|&index| Arc::clone(&images[index])).collect();
+            let (uploader, sender) = (Arc::clone(uploader), sender.clone());
+            rayon::spawn(move || {
+                let images: Vec<&RgbImage> = images.iter().map(|image| &***image).collect();
+                // A panic here would end the process; without the pool, frames go on from the host.
+                let uploaded = catch_unwind(AssertUnwindSafe(|| uploader.upload(&images)));
+                let panicked = |_| Err(TchError::Torch("the copying of frames panicked".to_owned()));
+                // Nobody waits for it any more at the end of a run.
+                let _ = sender.send((number, uploaded.unwrap_or_else(panicked)));
+            });
+        }
+        Self { places, done }
     }
 }
 
@@ -313,8 +331,8 @@ impl Drop for Lease {
 mod tests {
     use super::*;
 
-    fn image(width: u32, level: u8) -> Arc<RgbImage> {
-        Arc::new(RgbImage::from_pixel(width, 2, image::Rgb([level, 0, 255 - level])))
+    fn image(width: u32, level: u8) -> SharedImage {
+        Arc::new(RgbImage::from_pixel(width, 2, image::Rgb([level, 0, 255 - level])).into())
     }
 
     fn first_levels(frames: &UploadedFrames) -> Vec<i64> {
@@ -327,9 +345,10 @@ mod tests {
         let images = [image(3, 10), image(5, 20), image(3, 30), image(3, 40), image(5, 50)];
         // More than once: memory is used again.
         for _ in 0..3 {
-            let borrowed: Vec<&RgbImage> = images.iter().map(|image| &**image).collect();
-            let begun = Uploads::begin(Some(Arc::clone(&uploader)), images.to_vec());
-            for (places, uploaded) in [begun.wait(), uploader.upload_all(&borrowed)] {
+            let borrowed: Vec<&RgbImage> = images.iter().map(|image| &***image).collect();
+            let begun = Uploads::begin(Some(Arc::clone(&uploader)), &images);
+            assert_eq!(begun.count(), images.len());
+            for (places, uploaded) in [begun.wait().unwrap(), uploader.upload_all(&borrowed)] {
                 assert_eq!(places, [(0, 0), (1, 0), (0, 1), (0, 2), (1, 1)]);
                 let [of_three, of_five] = &uploaded[..] else { panic!("two sizes") };
                 assert_eq!(of_three.as_ref().unwrap().pixels().size(), [3, 2, 3, 3]);
@@ -361,8 +380,7 @@ mod tests {
 
     #[test]
     fn where_nobody_copies_nothing_comes() {
-        let (places, uploaded) = Uploads::begin(None, vec![image(3, 1), image(3, 2)]).wait();
-        assert_eq!((places, uploaded.len()), (vec![(0, 0), (0, 1)], 0));
-        assert_eq!(Uploads::begin(None, Vec::new()).wait().0, []);
+        let uploads = Uploads::begin(None, &[image(3, 1), image(3, 2)]);
+        assert!(uploads.count() == 2 && uploads.wait().is_none());
     }
 }

@@ -112,13 +112,13 @@ impl BasisCache {
         }
         let stamp = FrameStamp { frame: self.frames_seen, pts, grid };
         self.frames_seen += 1;
-        let previous_mean = self.previous_mean.replace(mean.clone());
+        let shift = self.shift_to(mean);
         let Some(kept) = &self.kept else { return Ok(Look { stamp, need: FitNeed::Now(None) }) };
         if kept.fitted().grid != grid || kept.basis().mean.len() != mean.len() {
             let need = FitNeed::Now(Some(RefitReason::Resolution));
             return Ok(Look { stamp, need });
         }
-        let shift = previous_mean.map_or(0.0, |previous| share(squared_distance(&previous, mean), kept.spread()));
+        let shift = shift.map_or(0.0, |shift| share(shift, kept.spread()));
         if stamp.frame - self.sample.1 >= self.settings.sample_every {
             let (along, total) = activations.sums_of_squares(kept)?;
             self.sample = (if total == 0.0 { 1.0 } else { (along / total).min(1.0) }, stamp.frame);
@@ -140,6 +140,21 @@ impl BasisCache {
             Some(_) | None => FitNeed::Nothing,
         };
         Ok(Look { stamp, need })
+    }
+
+    /// Squared distance of the mean of the frame before to this one, which takes its place; none at the first.
+    fn shift_to(&mut self, mean: &Array1<f64>) -> Option<f64> {
+        match &mut self.previous_mean {
+            Some(previous) if previous.len() == mean.len() => {
+                let shift = squared_distance(previous, mean);
+                previous.assign(mean);
+                Some(shift)
+            }
+            other => {
+                *other = Some(mean.clone());
+                None
+            }
+        }
     }
 
     /// A refit to a frame has begun elsewhere; none is due until it has ended.

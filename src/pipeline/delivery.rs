@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, Tr
 use super::Problem;
 use super::report::{Report, SinkTimes};
 use crate::capture::SourceInfo;
+use crate::shared::Shared;
 use crate::shutdown::Shutdown;
 use crate::sinks::{Finding, Notice, Sink, SinkError, SourceContext};
 use crate::stats::RunStats;
@@ -33,7 +34,7 @@ pub(super) const DRAIN: Duration = Duration::from_millis(4500);
 #[derive(Debug, Clone)]
 pub(super) enum Message {
     Open { source: usize, info: Arc<SourceInfo> },
-    Frame(Arc<Finding>),
+    Frame(Shared<Finding>),
     Notice(Arc<Notice>),
     Close(usize),
 }
@@ -87,7 +88,7 @@ fn queue(name: &'static str) -> (Delivery, Inbox) {
 
 impl Delivery {
     /// Hands over a frame: of a live source if there is room, of a recorded one as soon as there is.
-    pub(super) fn frame(&self, finding: Arc<Finding>, is_live: bool, shutdown: &Shutdown) -> Outcome {
+    pub(super) fn frame(&self, finding: Shared<Finding>, is_live: bool, shutdown: &Shutdown) -> Outcome {
         if !self.wants_frames {
             return Outcome::Taken;
         }
@@ -304,7 +305,7 @@ mod tests {
 
     const SIZE: (u32, u32) = (8, 6);
 
-    fn finding(index: u64) -> Arc<Finding> {
+    fn finding(index: u64) -> Shared<Finding> {
         testing::finding(index, SIZE, Duration::from_millis(index))
     }
 

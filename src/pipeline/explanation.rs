@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use crossbeam_channel::{Receiver, Sender};
 
 use super::Problem;
-use super::inference::Batch;
+use super::inference::Submitted;
 use super::stages::{Analysed, Captured};
 use crate::analyse::Completion;
 use crate::gate::{Gate, Verdict};
@@ -13,7 +13,7 @@ use crate::shutdown::Shutdown;
 
 /// Completes batches until inference ends, and says of each that it is.
 pub(super) fn explain(
-    batches: &Receiver<Batch>,
+    batches: &Receiver<Submitted>,
     mut completion: Completion,
     gate: &Mutex<Gate>,
     shutdown: &Shutdown,
@@ -21,7 +21,7 @@ pub(super) fn explain(
     explained: &Sender<()>,
 ) -> Option<Problem> {
     let gate = || gate.lock().unwrap_or_else(PoisonError::into_inner);
-    for Batch { messages, pending } in batches {
+    for Submitted { messages, pending } in batches {
         let mut analyses = completion.complete(pending).into_iter();
         for (captured, verdict) in messages {
             let message = match captured {
@@ -38,12 +38,12 @@ pub(super) fn explain(
                 }
                 Captured::Frame { source, info, policy, frame } => {
                     let analysis = match verdict.expect("a verdict on each frame") {
-                        Verdict::Same(analysis) => analysis,
+                        Verdict::Same(analysis) => *analysis,
                         Verdict::Changed(appearance) => {
                             match analyses.next().expect("an answer for each frame, in their order") {
                                 Ok(analysis) => {
                                     gate().keep(source, frame.pts, appearance, &analysis);
-                                    Box::new(analysis)
+                                    analysis
                                 }
                                 Err(error) => {
                                     // A network that fails on one frame fails on the next.

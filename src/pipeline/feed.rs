@@ -14,8 +14,8 @@ use crate::stats::DropCounters;
 
 /// How often a sender that waits looks whether there is still somebody to wait for.
 const POLL: Duration = Duration::from_millis(50);
-/// How often a sender looks whether all is taken.
-const FLUSH_POLL: Duration = Duration::from_millis(1);
+/// How often a sender looks whether enough is taken.
+const TAKEN_POLL: Duration = Duration::from_millis(1);
 /// States that may wait. They change seldom; when nobody takes them for long, the oldest go.
 const STATES: usize = 16;
 
@@ -54,6 +54,8 @@ pub struct FeedSender<T> {
     states: Sender<T>,
     displaced_states: Receiver<T>,
     counters: Arc<DropCounters>,
+    /// Bytes of frames that wait, if all are as large as the next, from which on that is not added.
+    most_bytes: usize,
     /// Tells that nobody takes frames any more, which a sender that holds a receiver cannot see.
     shutdown: Shutdown,
 }
@@ -74,6 +76,7 @@ pub fn feed<T>(places: usize, max_age: Option<Duration>, shutdown: &Shutdown) ->
         states: states_sender,
         displaced_states: states.clone(),
         counters: Arc::clone(&counters),
+        most_bytes: usize::MAX,
         shutdown: shutdown.clone(),
     };
     (sender, Feed { receiver, states, held: None, max_age, is_at_hand: false, counters })
@@ -216,6 +219,11 @@ impl<T: Message> Feeds<T> {
 }
 
 impl<T> FeedSender<T> {
+    /// The same, where frames that wait leave places free once they hold so many bytes.
+    pub fn holding(self, most_bytes: usize) -> Self {
+        Self { most_bytes, ..self }
+    }
+
     /// For live sources: replaces the oldest frame that nobody has taken yet, so that the consumer is never behind.
     ///
     /// # Errors
@@ -273,7 +281,7 @@ impl<T> FeedSender<T> {
     /// Waits until all that was sent is taken, or nobody takes it any more.
     pub fn flush(&self) {
         while !self.sender.is_empty() && !self.shutdown.is_requested() {
-            std::thread::sleep(FLUSH_POLL);
+            std::thread::sleep(TAKEN_POLL);
         }
     }
 
@@ -282,7 +290,15 @@ impl<T> FeedSender<T> {
     /// # Errors
     ///
     /// When nobody takes frames any more.
-    pub fn send_waiting(&self, frame: T) -> Result<(), Closed> {
+    pub fn send_waiting(&self, frame: T) -> Result<(), Closed>
+    where
+        T: Message,
+    {
+        let most = if frame.bytes() == 0 { usize::MAX } else { self.most_bytes.div_ceil(frame.bytes()).max(1) };
+        let has_fewer_places = self.sender.capacity().is_some_and(|places| places <= most);
+        while !has_fewer_places && self.sender.len() >= most && !self.shutdown.is_requested() {
+            std::thread::sleep(TAKEN_POLL);
+        }
         let mut frame = frame;
         loop {
             match self.sender.send_timeout(frame, POLL) {

@@ -135,3 +135,40 @@ fn every_source_gets_its_turn() {
     }
     assert!(turns.iter().all(|turns| *turns > 100), "{turns:?}");
 }
+
+/// A frame of so many bytes.
+#[derive(Debug, PartialEq)]
+struct Large(usize);
+
+impl Message for Large {
+    fn captured(&self) -> Option<Instant> {
+        None
+    }
+
+    fn is_last(&self) -> bool {
+        false
+    }
+
+    fn bytes(&self) -> usize {
+        self.0
+    }
+}
+
+#[test]
+fn large_frames_leave_places_free() {
+    for (bytes, most) in [(10, 8), (40, 3), (100, 1), (900, 1)] {
+        let (sender, feed) = feed(8, None, &Shutdown::default());
+        let (sender, waiting) = (sender.holding(100), feed.receiver.clone());
+        let mut feeds = Feeds::new(vec![feed]);
+        std::thread::scope(|scope| {
+            scope.spawn(move || (0..20).for_each(|_| sender.send_waiting(Large(bytes)).unwrap()));
+            let mut largest = 0;
+            while let Ok(taken) = feeds.next(None) {
+                assert_eq!(taken, Large(bytes));
+                std::thread::sleep(Duration::from_millis(5));
+                largest = largest.max(waiting.len());
+            }
+            assert!((1..=most).contains(&largest), "{largest} of {bytes} bytes");
+        });
+    }
+}

@@ -16,6 +16,7 @@ use crate::capture::{CaptureError, Policy, SourceInfo, SourceState};
 use crate::draw::Annotator;
 use crate::frame::Frame;
 use crate::labels::NO_MASK;
+use crate::shared::{Places, Shared};
 use crate::shutdown::Shutdown;
 use crate::sinks::{Finding, Happening, Notice, Origin};
 use crate::stats::RunStats;
@@ -40,6 +41,8 @@ pub(super) struct Findings {
     /// Live sources whose outage was told.
     pub(super) lost: BTreeSet<usize>,
     pub(super) times: StageTimes,
+    /// For findings, that each need not ask for memory.
+    pub(super) places: Places<Finding>,
 }
 
 /// A source that has delivered a frame.
@@ -61,7 +64,7 @@ impl Findings {
         for analysed in analyses {
             match analysed {
                 Analysed::Frame { source, info, policy, frame, analysis } => {
-                    self.frame(source, info, policy, *frame, *analysis);
+                    self.frame(source, info, policy, frame, analysis);
                 }
                 Analysed::State { source, state } => self.state(source, state),
                 Analysed::Closed { source, error } => self.close(source, error),
@@ -93,9 +96,9 @@ impl Findings {
         }
         let is_live = policy == Policy::Live;
         let (classes, annotator) = (Arc::clone(&self.origin.classes), Arc::clone(&self.annotator));
-        let finding = Arc::new(Finding::new(source, info, frame, analysis, update.tracks, classes, annotator));
+        let finding = self.places.put(Finding::new(source, info, frame, analysis, update.tracks, classes, annotator));
         self.each(|delivery, stats, shutdown| {
-            let outcome = delivery.frame(Arc::clone(&finding), is_live, shutdown);
+            let outcome = delivery.frame(finding.clone(), is_live, shutdown);
             if outcome == Outcome::Dropped {
                 stats.dropped(source, delivery.name);
             }
@@ -200,10 +203,10 @@ impl Findings {
         source: usize,
         time: SystemTime,
         happening: Happening,
-        finding: Option<&Arc<Finding>>,
+        finding: Option<&Shared<Finding>>,
     ) -> Arc<Notice> {
         let (name, origin) = (Arc::clone(&self.names[source]), Arc::clone(&self.origin));
-        Arc::new(Notice { source, name, time, happening, origin, finding: finding.map(Arc::clone) })
+        Arc::new(Notice { source, name, time, happening, origin, finding: finding.cloned() })
     }
 
     fn begin(&self, info: &Arc<SourceInfo>, policy: Policy) -> OpenSource {
@@ -238,7 +241,7 @@ impl Findings {
         source: usize,
         events: &[TrackEvent],
         alarms: Vec<Alarm>,
-        finding: Option<&Arc<Finding>>,
+        finding: Option<&Shared<Finding>>,
     ) {
         let Some((time, is_live)) = self.sources.get(&source).map(|open| (open.captured_at, open.is_live)) else {
             return;

@@ -12,6 +12,7 @@ use super::feed::{Feeds, Message, NoMessage};
 use super::stages::Captured;
 use crate::analyse::{BatchLimit, FrameRequest, Pending, Submission};
 use crate::capture::Policy;
+use crate::frame::Batch;
 use crate::gate::{Gate, Verdict};
 use crate::model::upload::Uploads;
 use crate::shutdown::Shutdown;
@@ -21,8 +22,8 @@ const GATHERING: Duration = Duration::from_millis(3);
 
 /// Messages up to a limit: waits for the first, takes of the others what is there or comes within a moment and, of those that
 /// are at hand, all, so that what shares a pass does not depend on how fast it is decoded. Empty once all feeds have ended.
-fn gather<T: Message>(feeds: &mut Feeds<T>, limit: BatchLimit) -> Vec<T> {
-    let gathered: Vec<T> = feeds.next(None).into_iter().collect();
+fn gather<T: Message>(feeds: &mut Feeds<T>, limit: BatchLimit) -> Batch<T> {
+    let gathered: Batch<T> = feeds.next(None).into_iter().collect();
     let until = match feeds.len() {
         _ if feeds.are_at_hand() => None,
         // With a single feed there is nobody to wait for.
@@ -33,7 +34,7 @@ fn gather<T: Message>(feeds: &mut Feeds<T>, limit: BatchLimit) -> Vec<T> {
 }
 
 /// Messages up to a limit that are there already.
-fn gather_ready<T: Message>(feeds: &mut Feeds<T>, limit: BatchLimit) -> Vec<T> {
+fn gather_ready<T: Message>(feeds: &mut Feeds<T>, limit: BatchLimit) -> Batch<T> {
     let now = Some(Instant::now());
     let gathered = feeds.next(now).into_iter().collect();
     fill_up(gathered, feeds, limit, now)
@@ -41,11 +42,11 @@ fn gather_ready<T: Message>(feeds: &mut Feeds<T>, limit: BatchLimit) -> Vec<T> {
 
 /// Adds what comes until then, and up to the end of a source.
 fn fill_up<T: Message>(
-    mut gathered: Vec<T>,
+    mut gathered: Batch<T>,
     feeds: &mut Feeds<T>,
     limit: BatchLimit,
     until: Option<Instant>,
-) -> Vec<T> {
+) -> Batch<T> {
     let mut bytes: usize = gathered.iter().map(Message::bytes).sum();
     while gathered.len() < limit.frames && bytes < limit.bytes && gathered.last().is_some_and(|last| !last.is_last()) {
         match feeds.next(until) {
@@ -71,14 +72,14 @@ pub(super) struct InferenceSettings<'a> {
 }
 
 /// Messages, what the gate says of those that are frames, and the frames that have changed.
-pub(super) struct Batch {
-    pub(super) messages: Vec<(Captured, Option<Verdict>)>,
+pub(super) struct Submitted {
+    pub(super) messages: Batch<(Captured, Option<Verdict>)>,
     pub(super) pending: Pending,
 }
 
 /// Messages that are about to be handed over.
 struct Gathered {
-    messages: Vec<(Captured, Option<Verdict>)>,
+    messages: Batch<(Captured, Option<Verdict>)>,
     /// Of the frames that have changed.
     uploads: Uploads,
     /// Whether no other batch may be gathered before it is explained: a live frame would grow old, and the gate compares frames with
@@ -88,7 +89,7 @@ struct Gathered {
 
 /// The way to the explanation stage.
 struct Explanation<'a> {
-    batches: &'a Sender<Batch>,
+    batches: &'a Sender<Submitted>,
     explained: &'a Receiver<()>,
     under_way: usize,
 }
@@ -98,9 +99,10 @@ const FRAMES_AHEAD: usize = 32;
 /// Batches of so many frames that may be.
 const BATCHES_AHEAD: usize = 4;
 
-/// Batches of `frames` that may wait for their explanation.
+/// Batches of `frames` that may wait for their explanation. A CPU has none waiting: explained sooner than the next one is computed,
+/// they would only take memory.
 pub(super) fn batches_ahead(frames: usize, works_ahead: bool) -> usize {
-    if works_ahead { (FRAMES_AHEAD / frames.max(1)).clamp(1, BATCHES_AHEAD) } else { 1 }
+    if works_ahead { (FRAMES_AHEAD / frames.max(1)).clamp(1, BATCHES_AHEAD) } else { 0 }
 }
 
 /// Batches that may be under way where so many wait: these, one that is explained, and one that waits for its place.
@@ -112,7 +114,7 @@ pub(super) fn most_under_way(ahead: usize) -> usize {
 struct Ended;
 
 impl Explanation<'_> {
-    fn send(&mut self, batch: Batch) -> Result<(), Ended> {
+    fn send(&mut self, batch: Submitted) -> Result<(), Ended> {
         self.batches.send(batch).map_err(|_| Ended)?;
         self.under_way += 1;
         self.under_way -= self.explained.try_iter().count();
@@ -134,7 +136,7 @@ pub(super) fn infer(
     mut feeds: Feeds<Captured>,
     mut submission: Submission,
     settings: InferenceSettings,
-    batches: &Sender<Batch>,
+    batches: &Sender<Submitted>,
     explained: &Receiver<()>,
 ) -> Option<Problem> {
     let mut explanation = Explanation { batches, explained, under_way: 0 };
@@ -170,26 +172,29 @@ pub(super) fn infer(
 }
 
 /// Asks the gate, and begins to copy what has changed to the network.
-fn look(messages: Vec<Captured>, submission: &Submission, gate: &Mutex<Gate>) -> Gathered {
+fn look(messages: Batch<Captured>, submission: &Submission, gate: &Mutex<Gate>) -> Gathered {
     let gate = gate.lock().unwrap_or_else(PoisonError::into_inner);
     let verdict = |captured: &Captured| request(captured).map(|request| gate.look(&request));
-    let verdicts: Vec<_> = messages.iter().map(verdict).collect();
+    let verdicts: Batch<_> = messages.iter().map(verdict).collect();
     let is_urgent = messages.iter().filter_map(request).any(|request| request.live || gate.compares(&request));
-    let messages: Vec<_> = messages.into_iter().zip(verdicts).collect();
+    let messages: Batch<_> = messages.into_iter().zip(verdicts).collect();
     let image = |(captured, verdict): &(Captured, Option<Verdict>)| match (captured, verdict) {
         (Captured::Frame { frame, .. }, Some(Verdict::Changed(_))) => Some(Arc::clone(&frame.image)),
         _ => None,
     };
-    let uploads = submission.take_ahead(messages.iter().filter_map(image).collect());
+    let images: Batch<_> = messages.iter().filter_map(image).collect();
+    let uploads = submission.take_ahead(&images);
     Gathered { messages, uploads, is_urgent }
 }
 
 /// Hands what has changed to the network.
-fn submit(Gathered { messages, uploads, .. }: Gathered, submission: &mut Submission) -> Batch {
-    let changed = messages.iter().filter(|(_, verdict)| matches!(verdict, Some(Verdict::Changed(_))));
-    let requests: Vec<FrameRequest> = changed.filter_map(|(captured, _)| request(captured)).collect();
-    let pending = submission.submit(&requests, Some(uploads));
-    Batch { messages, pending }
+fn submit(Gathered { messages, uploads, .. }: Gathered, submission: &mut Submission) -> Submitted {
+    let pending = {
+        let changed = messages.iter().filter(|(_, verdict)| matches!(verdict, Some(Verdict::Changed(_))));
+        let requests: Batch<FrameRequest> = changed.filter_map(|(captured, _)| request(captured)).collect();
+        submission.submit(&requests, Some(uploads))
+    };
+    Submitted { messages, pending }
 }
 
 fn request(captured: &Captured) -> Option<FrameRequest<'_>> {
@@ -217,7 +222,7 @@ mod tests {
     use crate::sinks::testing::finding;
 
     /// Which source, which message.
-    #[derive(Debug, PartialEq)]
+    #[derive(Debug, Clone, PartialEq)]
     struct Number(usize, usize);
 
     /// Of a message.
@@ -279,7 +284,7 @@ mod tests {
         let (senders, mut feeds) = feeds(1, 1);
         for message in SOURCES {
             senders[0].send_waiting(Number(0, message)).unwrap();
-            assert_eq!(gather(&mut feeds, most(4)), [Number(0, message)]);
+            assert_eq!(gather(&mut feeds, most(4)).to_vec(), [Number(0, message)]);
         }
     }
 
@@ -292,19 +297,19 @@ mod tests {
         for (source, message) in [(1, 0), (2, 0), (1, 1), (2, 1)] {
             senders[source].send_waiting(Number(source, message)).unwrap();
         }
-        assert_eq!(gather(&mut feeds, most(4)), [Number(0, 0), Number(1, 0), Number(2, 0), Number(0, 1)]);
-        assert_eq!(gather(&mut feeds, most(4)), [Number(1, 1), Number(2, 1), Number(0, 2), Number(0, 3)]);
-        assert_eq!(gather(&mut feeds, most(1)), [Number(0, 4)]);
+        assert_eq!(gather(&mut feeds, most(4)).to_vec(), [Number(0, 0), Number(1, 0), Number(2, 0), Number(0, 1)]);
+        assert_eq!(gather(&mut feeds, most(4)).to_vec(), [Number(1, 1), Number(2, 1), Number(0, 2), Number(0, 3)]);
+        assert_eq!(gather(&mut feeds, most(1)).to_vec(), [Number(0, 4)]);
     }
 
     #[test]
     fn a_batch_takes_what_is_there_and_ends_with_the_feeds() {
         let (senders, mut feeds) = feeds(4, 2);
         senders[1].send_waiting(Number(1, 0)).unwrap();
-        assert_eq!(gather(&mut feeds, most(8)), [Number(1, 0)], "nobody waits for a source that has nothing");
+        assert_eq!(gather(&mut feeds, most(8)).to_vec(), [Number(1, 0)], "nobody waits for a source that has nothing");
         senders[0].send_waiting(Number(0, 0)).unwrap();
         drop(senders);
-        assert_eq!(gather(&mut feeds, most(8)), [Number(0, 0)]);
+        assert_eq!(gather(&mut feeds, most(8)).to_vec(), [Number(0, 0)]);
         assert!(gather(&mut feeds, most(8)).is_empty());
     }
 
@@ -327,7 +332,7 @@ mod tests {
             let finding = finding(index, (64, 48), Duration::from_millis(40 * index));
             let image =
                 RgbImage::from_fn(64, 48, |x, y| image::Rgb([(3 * x) as u8, (30 * index) as u8, (2 * y) as u8]));
-            let frame = Box::new(Frame { image: Arc::new(image), ..finding.frame.clone() });
+            let frame = Frame { image: Arc::new(image.into()), ..finding.frame.clone() };
             let info = Arc::clone(&finding.info);
             assert!(sender.send_waiting(Captured::Frame { source, info, policy, frame }).is_ok());
         }
@@ -366,7 +371,7 @@ mod tests {
         assert_eq!(expected.len(), 8, "{expected:?}");
         assert!(expected[4].starts_with("0: frame 4, label ") && expected[4].contains("basis Some("), "{expected:?}");
         assert_eq!(expected[6..], ["0: closed", "1: closed"]);
-        for (works_ahead, ahead) in [(true, 1), (true, BATCHES_AHEAD), (false, 1)] {
+        for (works_ahead, ahead) in [(true, 1), (true, BATCHES_AHEAD), (false, 1), (false, 0)] {
             for is_live in [true, false] {
                 for gate in [off, GateSettings { live: true, recorded: false }] {
                     let given = through_both_stages(works_ahead, ahead, is_live, gate);
@@ -379,6 +384,6 @@ mod tests {
     #[test]
     fn a_gpu_gets_a_few_batches_ahead_and_fewer_large_ones() {
         assert_eq!([0, 1, 8, 16, 64].map(|frames| batches_ahead(frames, true)), [4, 4, 4, 2, 1]);
-        assert_eq!([0, 1, 8, 16, 64].map(|frames| batches_ahead(frames, false)), [1; 5]);
+        assert_eq!([0, 1, 8, 16, 64].map(|frames| batches_ahead(frames, false)), [0; 5]);
     }
 }

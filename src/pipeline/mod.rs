@@ -32,6 +32,7 @@ use crate::draw::Annotator;
 use crate::exit_code::ExitCode;
 use crate::explain::ExplainError;
 use crate::gate::{Gate, GateSettings};
+use crate::shared::Places;
 use crate::shutdown::Shutdown;
 use crate::sinks::{Origin, Sink, SinkError};
 use crate::stats::RunStats;
@@ -198,6 +199,7 @@ pub fn run(
                 _ => (queue, None),
             };
             let (sender, feed) = feed(places, max_age, shutdown);
+            let sender = sender.holding(settings.batch.bytes);
             let are_at_hand = max_age.is_none() && ending.iter().all(|(_, source)| source.spec.is_at_hand());
             feeds.push(if are_at_hand { feed.at_hand() } else { feed });
             sources_of_feeds.push(ending[0].0);
@@ -261,6 +263,7 @@ pub fn run(
             sources: BTreeMap::new(),
             lost: BTreeSet::new(),
             times: StageTimes::default(),
+            places: Places::default(),
         };
         threads.spawn("findings".to_owned(), move || Ending::Findings(findings.run(&from_explanation)));
 

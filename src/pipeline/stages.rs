@@ -22,7 +22,7 @@ pub(super) enum Captured {
         info: Arc<SourceInfo>,
         /// The policy that it is treated by.
         policy: Policy,
-        frame: Box<Frame>,
+        frame: Frame,
     },
     State {
         source: usize,
@@ -55,8 +55,9 @@ impl Message for Captured {
 }
 
 /// From inference to the findings.
+#[expect(clippy::large_enum_variant, reason = "most messages are frames, and none should ask for memory")]
 pub(super) enum Analysed {
-    Frame { source: usize, info: Arc<SourceInfo>, policy: Policy, frame: Box<Frame>, analysis: Box<Analysis> },
+    Frame { source: usize, info: Arc<SourceInfo>, policy: Policy, frame: Frame, analysis: Analysis },
     State { source: usize, state: SourceState },
     Closed { source: usize, error: Option<CaptureError> },
 }
@@ -148,7 +149,7 @@ impl Pace {
             settings.shutdown.sleep(frame.pts.saturating_sub(began.elapsed()));
             frame.read_started = Instant::now();
         }
-        let frame = Captured::Frame { source, info: Arc::clone(info), policy, frame: Box::new(frame) };
+        let frame = Captured::Frame { source, info: Arc::clone(info), policy, frame };
         match policy {
             Policy::Live => sender.send_newest(frame),
             Policy::Recorded => sender.send_waiting(frame),

@@ -33,7 +33,8 @@ impl Coefficients {
             begin >= 0.0 && length > 0.0 && begin + length <= all,
             "{length} pixels from {begin} on reach beyond {pixels}"
         );
-        let scale = length / f64::from(outputs);
+        // By the part's end, as the reference has it.
+        let scale = ((begin + length) - begin) / f64::from(outputs);
         let radius = scale.max(1.0);
         let (first, exact): (Vec<_>, Vec<_>) = (0..outputs)
             .map(|output| {

@@ -47,6 +47,6 @@ impl Finder {
         }
         let (detections, peaks) = settle::settle(found).into_iter().unzip();
         let times = ScanTimes { maps: maps_time, regions: watch.lap(), ..ScanTimes::default() };
-        Scan { detections, peaks, maps, posteriors: reading.posteriors, near: None, reduction, size, times }
+        Scan { detections, peaks, maps, reading, near: None, reduction, size, times }
     }
 }

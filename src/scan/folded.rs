@@ -8,14 +8,15 @@
 //! with (filters, 2 classes). mu is the mean of the frame that is read, not of the one that the basis was fitted to: it is at
 //! hand, and the mean of a map is then that of the exact one, whatever the basis.
 
-use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate, s};
+use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate};
 
-use super::maps::{Head, Reading, softmax};
+use super::maps::{Head, Reading};
 use super::settings::ScanSettings;
 use crate::model::ModelError;
 use crate::model::device_layer::DeviceLayer;
 use crate::model::device_matrix::DeviceMatrix;
 use crate::pca::{Basis, Components, PcaError, fit_truncated};
+use crate::recycled::Recycled;
 
 /// How bases are fitted, and the last layer folded with them.
 #[derive(Debug, Clone)]
@@ -88,41 +89,52 @@ impl FoldedHead {
         &self.weights
     }
 
-    /// What the products of activations and [`Self::weights`] say, (positions, 2 classes), given the mean of each filter over
-    /// the positions.
+    /// Logits of each class at each position, then its evidence, (positions, 2 classes): from the products of activations and
+    /// [`Self::weights`], in their memory, and the mean of each filter over the positions. [`Reading::of`] tells what they say.
     ///
     /// # Panics
     ///
     /// When there are other numbers of columns or filters.
-    pub fn read(&self, products: ArrayView2<f32>, mean: &Array1<f64>) -> Reading {
-        let classes = self.biases.len();
-        let offset = mean.dot(&self.mean_weights).mapv(|value| value as f32);
-        let mut posteriors = &products.slice(s![.., ..classes]) + &self.biases;
-        softmax(&mut posteriors);
-        Reading { posteriors, evidence: &products.slice(s![.., classes..]) + &offset }
+    pub fn sums(&self, mut products: Recycled<Array2<f32>>, mean: &Array1<f64>) -> Recycled<Array2<f32>> {
+        let (mut logits, mut evidence) = products.view_mut().split_at(Axis(1), self.biases.len());
+        logits += &self.biases;
+        for (mut evidence, weights) in evidence.columns_mut().into_iter().zip(self.mean_weights.columns()) {
+            evidence += mean.dot(&weights) as f32;
+        }
+        products
     }
 
-    /// As [`Self::read`], of activations on the network's device.
+    /// As [`Self::sums`], of activations on the network's device.
+    ///
+    /// # Errors
+    ///
+    /// When libtorch refuses.
+    pub fn sums_of_layer(&self, layer: &DeviceLayer) -> Result<Recycled<Array2<f32>>, ModelError> {
+        Ok(self.sums(layer.times(&self.weights)?, layer.mean()))
+    }
+
+    /// What activations on the network's device say.
     ///
     /// # Errors
     ///
     /// When libtorch refuses.
     pub fn read_layer(&self, layer: &DeviceLayer) -> Result<Reading, ModelError> {
-        Ok(self.read(layer.times(&self.weights)?.view(), layer.mean()))
+        Ok(Reading::of(self.sums_of_layer(layer)?))
     }
 
-    /// As [`Self::read`], of activations (positions, filters).
+    /// What activations (positions, filters) say.
     ///
     /// # Panics
     ///
     /// When there are other filters than the head's.
-    pub fn read_activations(&self, activations: ArrayView2<f32>, mean: &Array1<f64>) -> Reading {
-        self.read(activations.dot(self.weights.host()).view(), mean)
+    pub fn read(&self, activations: ArrayView2<f32>, mean: &Array1<f64>) -> Reading {
+        Reading::of(self.sums(activations.dot(self.weights.host()).into(), mean))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use ndarray::s;
     use ndarray_linalg::{Eigh, UPLO};
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
@@ -185,7 +197,7 @@ mod tests {
     }
 
     /// Largest difference, as a share of the largest value.
-    fn difference(one: &Array2<f32>, other: &Array2<f64>) -> f64 {
+    fn difference(one: ArrayView2<f32>, other: &Array2<f64>) -> f64 {
         let largest = other.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
         let difference = one.iter().zip(other).map(|(one, other)| (f64::from(*one) - other).abs());
         difference.fold(0.0, f64::max) / largest
@@ -198,13 +210,13 @@ mod tests {
                 let (activations, layer) = (activations(positions, seed), Layer::new(seed + 5));
                 let basis = fit(activations.view(), Components::Count(kept)).unwrap();
                 let folded = fold(layer.head(background), &basis, centred);
-                let reading = folded.read_activations(activations.view(), &basis.mean);
+                let reading = folded.read(activations.view(), &basis.mean);
                 let expected = reference(&activations, &layer, background, kept, centred);
-                let difference = difference(&reading.evidence, &expected);
+                let difference = difference(reading.evidence(), &expected);
                 assert!(difference < 1e-4, "{positions} {kept} {background:?} {centred}: {difference}");
                 let alone = layer.head(background).posteriors(activations.view());
                 let alone = alone.mapv(f64::from);
-                assert!(self::difference(&reading.posteriors, &alone) < 1e-5);
+                assert!(self::difference(reading.posteriors(), &alone) < 1e-5);
             }
         }
     }
@@ -216,11 +228,11 @@ mod tests {
         let kept = fit_truncated(fitted.view(), Components::Count(4)).unwrap();
         let mean = read.mapv(f64::from).mean_axis(Axis(0)).unwrap();
         for centred in [false, true] {
-            let reading = fold(layer.head(Some(2)), &kept, centred).read_activations(read.view(), &mean);
+            let reading = fold(layer.head(Some(2)), &kept, centred).read(read.view(), &mean);
             let exact = reference(&read, &layer, Some(2), 4, centred);
-            assert!(difference(&reading.evidence, &exact) > 1e-3, "the bases differ");
+            assert!(difference(reading.evidence(), &exact) > 1e-3, "the bases differ");
             for class in 0..2 {
-                let mean = reading.evidence.column(class).mapv(f64::from).mean().unwrap();
+                let mean = reading.evidence().column(class).mapv(f64::from).mean().unwrap();
                 let expected = exact.column(class).mean().unwrap();
                 assert!((mean - expected).abs() < 1e-3, "{mean} {expected}");
             }
@@ -234,8 +246,8 @@ mod tests {
         let mut turned = basis.clone();
         turned.directions.invert_axis(Axis(1));
         turned.directions.column_mut(2).mapv_inplace(|value| -value);
-        let read = |basis| fold(layer.head(Some(2)), basis, false).read_activations(activations.view(), &basis.mean);
-        let expected = read(&basis).evidence.mapv(f64::from);
-        assert!(difference(&read(&turned).evidence, &expected) < 1e-6);
+        let read = |basis| fold(layer.head(Some(2)), basis, false).read(activations.view(), &basis.mean);
+        let expected = read(&basis).evidence().mapv(f64::from);
+        assert!(difference(read(&turned).evidence(), &expected) < 1e-6);
     }
 }

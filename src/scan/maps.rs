@@ -9,9 +9,11 @@
 //! * HayCAM: m_c = relu((X V V' + 1 mu') d_c), without mu if centred;
 //! * product: p_c min(1, m_c / saturation).
 
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, s};
+use smallvec::SmallVec;
 
 use super::settings::{ScanMap, ScanSettings};
+use crate::recycled::Recycled;
 
 /// The last layer of the network.
 #[derive(Debug, Clone, Copy)]
@@ -24,20 +26,21 @@ pub struct Head<'a> {
     pub background: Option<usize>,
 }
 
+/// One for each class: as many as a mask detector has lie where the list itself does.
+pub type Maps = SmallVec<[Recycled<Array2<f32>>; 4]>;
+
 /// What activations say of each class at each position.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reading {
-    /// Probabilities, (positions, classes). The model's temperature, which was fitted to whole pictures, does not apply.
-    pub posteriors: Array2<f32>,
-    /// HayCAM's maps before they are cut, (positions, classes).
-    pub evidence: Array2<f32>,
+    /// (positions, 2 classes): posteriors, then evidence.
+    values: Recycled<Array2<f32>>,
 }
 
 impl Head<'_> {
     /// [`Reading::posteriors`] of activations (positions, filters) alone.
     pub fn posteriors(&self, activations: ArrayView2<f32>) -> Array2<f32> {
         let mut posteriors = activations.dot(&self.weights.t()) + self.biases;
-        softmax(&mut posteriors);
+        softmax(posteriors.view_mut());
         posteriors
     }
 
@@ -53,34 +56,62 @@ impl Head<'_> {
 }
 
 impl Reading {
+    /// What logits and evidence (positions, 2 classes) say, in their memory.
+    pub fn of(mut sums: Recycled<Array2<f32>>) -> Self {
+        let classes = sums.ncols() / 2;
+        softmax(sums.slice_mut(s![.., ..classes]));
+        Self { values: sums }
+    }
+
+    /// Probabilities, (positions, classes). The model's temperature, which was fitted to whole pictures, does not apply.
+    pub fn posteriors(&self) -> ArrayView2<'_, f32> {
+        self.values.slice(s![.., ..self.classes()])
+    }
+
+    /// Probability of each class at a position.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such position.
+    pub fn posterior_at(&self, position: usize) -> Recycled<Array1<f32>> {
+        Recycled::of(self.classes(), self.posteriors().row(position).iter().copied())
+    }
+
+    /// HayCAM's maps before they are cut, (positions, classes).
+    pub fn evidence(&self) -> ArrayView2<'_, f32> {
+        self.values.slice(s![.., self.classes()..])
+    }
+
+    fn classes(&self) -> usize {
+        self.values.ncols() / 2
+    }
+
     /// A map a class in [0, 1], (rows, columns) of the grid; zeros for the background.
     ///
     /// # Panics
     ///
     /// When the grid does not have as many places as there are positions.
-    pub fn maps(&self, background: Option<usize>, grid: (usize, usize), settings: &ScanSettings) -> Vec<Array2<f32>> {
-        let mut values = match settings.map {
-            ScanMap::Posterior => self.posteriors.clone(),
-            ScanMap::HayCam | ScanMap::Product => {
-                self.evidence.mapv(|value| (value / settings.saturation).clamp(0.0, 1.0))
-            }
+    pub fn maps(&self, background: Option<usize>, grid: (usize, usize), settings: &ScanSettings) -> Maps {
+        let (posteriors, evidence) = (self.posteriors(), self.evidence());
+        let of_class = |class: usize| {
+            let (posteriors, evidence) = (posteriors.column(class), evidence.column(class));
+            let value = |(&posterior, &evidence): (&f32, &f32)| {
+                let haycam = (evidence / settings.saturation).clamp(0.0, 1.0);
+                match settings.map {
+                    _ if Some(class) == background => 0.0,
+                    ScanMap::Posterior => posterior,
+                    ScanMap::HayCam => haycam,
+                    ScanMap::Product => haycam * posterior,
+                }
+            };
+            Recycled::of(grid, posteriors.iter().zip(evidence).map(value))
         };
-        if settings.map == ScanMap::Product {
-            values *= &self.posteriors;
-        }
-        if let Some(background) = background {
-            values.column_mut(background).fill(0.0);
-        }
-        let on_grid = |class: ArrayView1<f32>| {
-            let class = class.to_owned().into_shape_with_order(grid);
-            class.expect("one value for each position of the grid")
-        };
-        values.columns().into_iter().map(on_grid).collect()
+        (0..self.classes()).map(of_class).collect()
     }
 }
 
 /// Of each row.
-pub(super) fn softmax(logits: &mut Array2<f32>) {
+pub(super) fn softmax(mut logits: ArrayViewMut2<f32>) {
     for mut position in logits.rows_mut() {
         let largest = position.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         position.mapv_inplace(|logit| (logit - largest).exp());
@@ -131,10 +162,10 @@ mod tests {
             Head { weights: &self.weights, biases: &self.biases, background: Some(2) }
         }
 
-        fn maps(&self, settings: &ScanSettings) -> Vec<Array2<f32>> {
+        fn maps(&self, settings: &ScanSettings) -> Maps {
             let basis = pca::fit(self.activations.view(), settings.components).unwrap();
             let folded = Folding::of_scan(self.head(), settings).fold(&basis);
-            folded.read_activations(self.activations.view(), &basis.mean).maps(Some(2), GRID, settings)
+            folded.read(self.activations.view(), &basis.mean).maps(Some(2), GRID, settings)
         }
     }
 
@@ -187,13 +218,13 @@ mod tests {
         let with = |map| case.maps(&ScanSettings { map, ..ScanSettings::default() });
         let (posterior, haycam, product) = (with(ScanMap::Posterior), with(ScanMap::HayCam), with(ScanMap::Product));
         for class in 0..2 {
-            for ((product, posterior), haycam) in product[class].iter().zip(&posterior[class]).zip(&haycam[class]) {
+            for ((product, posterior), haycam) in product[class].iter().zip(&*posterior[class]).zip(&*haycam[class]) {
                 assert!((0.0..=1.0).contains(product) && product <= posterior && product <= haycam);
             }
             assert!(product[class].iter().any(|&value| value > 0.0));
         }
         for maps in [posterior, haycam, product] {
-            assert_eq!(maps[2], Array2::<f32>::zeros(GRID), "nobody has no map");
+            assert_eq!(*maps[2], Array2::<f32>::zeros(GRID), "nobody has no map");
         }
     }
 

@@ -24,7 +24,7 @@ pub mod size;
 use std::time::Duration;
 
 use image::RgbImage;
-use ndarray::{Array1, Array2};
+use ndarray::Array1;
 
 use crate::boxes::Detection;
 use crate::explain::{ExplainError, Reduction};
@@ -33,6 +33,7 @@ use crate::model::device_layer::DeviceLayer;
 use crate::model::engine::Engine;
 use crate::model::picture::Picture;
 use crate::pca::cache::{Activations, KeptBasis};
+use crate::recycled::Recycled;
 use crate::stopwatch::Stopwatch;
 
 pub use settings::{ScanMap, ScanSettings};
@@ -41,7 +42,7 @@ pub use finder::Finder;
 pub use near::{Distance, NearView, Peak};
 
 use folded::Folding;
-use maps::Head;
+use maps::{Head, Maps, Reading};
 use size::scan_size;
 
 /// A model and the way it scans.
@@ -60,9 +61,9 @@ pub struct Scan {
     /// Where each detection's map is highest, in the order of the detections.
     pub peaks: Vec<Peak>,
     /// A map a class in [0, 1], (rows, columns) of the grid; zeros for `background`.
-    pub maps: Vec<Array2<f32>>,
-    /// Probability of each class at each position, (positions, classes); positions run row by row through the grid.
-    pub posteriors: Array2<f32>,
+    pub maps: Maps,
+    /// What activations say of each position; positions run row by row through the grid.
+    pub reading: Reading,
     /// What a second, smaller view shows, if there was one.
     pub near: Option<NearView>,
     /// The principal components behind the maps.
@@ -172,7 +173,7 @@ impl Scanner {
         let basis = self.folding.fit(activations)?;
         let reduce = watch.lap();
         let folded = self.folding.fold(&basis);
-        let reading = folded.read_activations(activations, &basis.mean);
+        let reading = folded.read(activations, &basis.mean);
         let scan = self.finder.find(reading, layer4.grid, view, Reduction::from(&basis));
         let scan = Scan { times: ScanTimes { prepare, infer, reduce, ..scan.times }, ..scan };
         let Some((near, near_view)) = near else { return Ok(scan) };
@@ -248,16 +249,16 @@ impl Scan {
 
     /// Rows and columns of the far view's grid.
     pub fn grid(&self) -> (usize, usize) {
-        self.maps.first().map_or((0, 0), Array2::dim)
+        self.maps.first().map_or((0, 0), |map| map.dim())
     }
 
     /// Probability of each class at a peak.
-    pub fn posterior_at(&self, peak: Peak) -> Array1<f32> {
-        let (posteriors, maps) = match (&self.near, peak.distance) {
-            (Some(near), Distance::Near) => (&near.posteriors, &near.maps),
-            _ => (&self.posteriors, &self.maps),
+    pub fn posterior_at(&self, peak: Peak) -> Recycled<Array1<f32>> {
+        let (reading, maps) = match (&self.near, peak.distance) {
+            (Some(near), Distance::Near) => (&near.reading, &near.maps),
+            _ => (&self.reading, &self.maps),
         };
-        let columns = maps.first().map_or(0, Array2::ncols);
-        posteriors.row(peak.row * columns + peak.column).to_owned()
+        let columns = maps.first().map_or(0, |map| map.ncols());
+        reading.posterior_at(peak.row * columns + peak.column)
     }
 }

@@ -6,10 +6,12 @@
 
 use ndarray::Array2;
 
+use super::maps::{Maps, Reading};
 use super::settle::settle;
 use super::{Scan, ScanView};
 use crate::boxes::Detection;
 use crate::explain::normalise::enlarge;
+use crate::recycled::Recycled;
 
 /// Short side of the near view: that of the pictures that the network was trained on.
 pub const NEAR_SIDE: u32 = 224;
@@ -46,9 +48,9 @@ pub struct Peak {
 #[derive(Debug, Clone)]
 pub struct NearView {
     /// As [`Scan::maps`].
-    pub maps: Vec<Array2<f32>>,
-    /// As [`Scan::posteriors`].
-    pub posteriors: Array2<f32>,
+    pub maps: Maps,
+    /// As [`Scan::reading`].
+    pub reading: Reading,
 }
 
 /// Whether a second view of so short a side is worth its cost beside one of `far`.
@@ -74,7 +76,7 @@ pub fn join(far: Scan, near: Scan, view: ScanView) -> Scan {
     let (detections, peaks) = kept.into_iter().unzip();
     let mut times = far.times;
     times += near.times;
-    let near = Some(NearView { maps: near.maps, posteriors: near.posteriors });
+    let near = Some(NearView { maps: near.maps, reading: near.reading });
     Scan { detections, peaks, near, times, ..far }
 }
 
@@ -94,16 +96,16 @@ impl Scan {
 
     /// The hottest of the classes' maps at each place of the far view's grid, in [0, 1]. The near view's maps count where a face
     /// was found in it.
-    pub fn heat(&self) -> Array2<f32> {
+    pub fn heat(&self) -> Recycled<Array2<f32>> {
         let (rows, columns) = self.grid();
-        let mut heat = Array2::zeros((rows, columns));
+        let mut heat = Recycled::<Array2<f32>>::filled((rows, columns), 0.0);
         let mut heat_up =
             |map: &Array2<f32>| heat.zip_mut_with(map, |hottest: &mut f32, value| *hottest = hottest.max(*value));
-        self.maps.iter().for_each(&mut heat_up);
+        self.maps.iter().for_each(|map| heat_up(map));
         if let Some(near) = &self.near
             && self.peaks.iter().any(|peak| peak.distance == Distance::Near)
         {
-            near.maps.iter().for_each(|map| heat_up(&enlarge(map, rows, columns)));
+            near.maps.iter().for_each(|map| heat_up(&Recycled::from(enlarge(map, rows, columns))));
         }
         heat
     }
@@ -130,8 +132,8 @@ mod tests {
         Scan {
             detections: found.iter().map(detection).collect(),
             peaks: vec![Peak { distance: Distance::Far, row: 0, column: 0 }; found.len()],
-            maps: vec![Array2::from_elem((4, 4), heat)],
-            posteriors: Array2::ones((16, 1)),
+            maps: [Array2::from_elem((4, 4), heat).into()].into_iter().collect(),
+            reading: Reading::of(Array2::ones((16, 2)).into()),
             near: None,
             reduction: Reduction { components: 1, captured_variance: 1.0 },
             size: VIEW.size,
@@ -165,8 +167,8 @@ mod tests {
     fn each_detection_leads_to_the_map_that_made_it() {
         let joined = join(scan(&[(0, 100, 0.9)], 0.1), scan(&[(500, 300, 0.8)], 0.2), VIEW);
         assert_eq!([joined.map_of(0)[[0, 0]], joined.map_of(1)[[0, 0]]], [0.1, 0.2]);
-        assert_eq!(joined.heat(), Array2::from_elem((4, 4), 0.2));
+        assert_eq!(*joined.heat(), Array2::from_elem((4, 4), 0.2));
         let without = join(scan(&[(0, 100, 0.9)], 0.1), scan(&[], 0.2), VIEW);
-        assert_eq!(without.heat(), Array2::from_elem((4, 4), 0.1), "what found nothing warms nothing");
+        assert_eq!(*without.heat(), Array2::from_elem((4, 4), 0.1), "what found nothing warms nothing");
     }
 }

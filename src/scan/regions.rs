@@ -60,16 +60,16 @@ struct Watershed<'a> {
 
 impl<'a> Watershed<'a> {
     fn of(map: &'a Array2<f32>, settings: &ScanSettings) -> Self {
-        let mut cells: Vec<(usize, usize)> = map
-            .indexed_iter()
-            .filter(|&(_, &value)| value >= settings.floor && value > 0.0)
-            .map(|(cell, _)| cell)
-            .collect();
+        let is_warm = |value: &f32| *value >= settings.floor && *value > 0.0;
+        let mut cells: Vec<(u32, u32)> = Vec::with_capacity(map.iter().filter(|value| is_warm(value)).count());
+        let warm = map.indexed_iter().filter(|(_, value)| is_warm(value));
+        cells.extend(warm.map(|((row, column), _)| (row as u32, column as u32)));
+        let at = |(row, column): (u32, u32)| (row as usize, column as usize);
         // Equals by their place, so that the answer is always the same.
-        cells.sort_unstable_by(|&one, &other| map[other].total_cmp(&map[one]).then(one.cmp(&other)));
+        cells.sort_unstable_by(|&one, &other| map[at(other)].total_cmp(&map[at(one)]).then(one.cmp(&other)));
         let mut watershed = Self { map, labels: vec![NONE; map.len()], parents: Vec::new(), peaks: Vec::new() };
         for cell in cells {
-            watershed.visit(cell, settings.prominence);
+            watershed.visit(at(cell), settings.prominence);
         }
         watershed
     }

@@ -2,7 +2,6 @@
 
 use std::io::{Stdout, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::ser::SerializeMap;
@@ -13,6 +12,7 @@ use super::{Finding, Notice, Sink, SinkError, SourceContext, Written};
 use crate::analyse::Detection;
 use crate::geometry::Rect;
 use crate::scan::ScanSize;
+use crate::shared::Shared;
 
 /// Writes events to a file or to standard output.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl Sink for Events {
         Ok(())
     }
 
-    fn write(&mut self, finding: &Arc<Finding>) -> Result<(), SinkError> {
+    fn write(&mut self, finding: &Shared<Finding>) -> Result<(), SinkError> {
         self.append(&Event::new(finding))
     }
 

@@ -5,12 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use image::RgbImage;
-
 use crate::analyse::Analysis;
 use crate::capture::SourceInfo;
 use crate::draw::Annotator;
-use crate::frame::Frame;
+use crate::frame::{Frame, SharedImage};
 use crate::track::TrackedBox;
 
 /// An analysed frame.
@@ -28,7 +26,7 @@ pub struct Finding {
     /// Names of the classes.
     pub classes: Arc<[String]>,
     annotator: Arc<Annotator>,
-    annotated: OnceLock<(Arc<RgbImage>, Duration)>,
+    annotated: OnceLock<(SharedImage, Duration)>,
     is_drawing_counted: AtomicBool,
 }
 
@@ -57,11 +55,11 @@ impl Finding {
     }
 
     /// The frame with what was found drawn onto it.
-    pub fn annotated(&self) -> &Arc<RgbImage> {
+    pub fn annotated(&self) -> &SharedImage {
         let draw = || {
             let started = Instant::now();
             let picture = self.annotator.annotated(&self.frame.image, &self.analysis, &self.tracks, &self.classes);
-            (Arc::new(picture), started.elapsed())
+            (Arc::new(picture.into()), started.elapsed())
         };
         &self.annotated.get_or_init(draw).0
     }

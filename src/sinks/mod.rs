@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::capture::SourceInfo;
+use crate::shared::Shared;
 
 pub use finding::Finding;
 pub use notice::{Happening, Notice, Origin};
@@ -167,7 +168,7 @@ pub trait Sink: Send {
     /// # Errors
     ///
     /// When it cannot be written.
-    fn write(&mut self, finding: &Arc<Finding>) -> Result<(), SinkError>;
+    fn write(&mut self, finding: &Shared<Finding>) -> Result<(), SinkError>;
 
     /// Takes what has happened, apart from the frames.
     ///

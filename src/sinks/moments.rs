@@ -2,7 +2,6 @@
 
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use image::codecs::jpeg::JpegEncoder;
@@ -11,6 +10,7 @@ use image::{ImageFormat, RgbImage};
 use super::snapshots::{Saved, Snapshot, SnapshotLimits, SnapshotStore};
 use super::{Finding, Happening, Notice, Sink, SinkError, SourceContext, Written};
 use crate::draw::heat_picture;
+use crate::shared::Shared;
 use crate::track::TrackChange;
 
 /// Quality of the annotated frame, 1 to 100.
@@ -100,7 +100,7 @@ impl Sink for Moments {
         Ok(())
     }
 
-    fn write(&mut self, _: &Arc<Finding>) -> Result<(), SinkError> {
+    fn write(&mut self, _: &Shared<Finding>) -> Result<(), SinkError> {
         Ok(())
     }
 

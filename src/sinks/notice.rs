@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Finding;
 use crate::capture::SourceState;
+use crate::shared::Shared;
 use crate::track::alarm::AlarmRecord;
 use crate::track::event::TrackRecord;
 use crate::track::{Alarm, TrackEvent};
@@ -26,7 +27,7 @@ pub struct Notice {
     /// What decided it.
     pub origin: Arc<Origin>,
     /// The frame that shows it, of alarms and changed labels.
-    pub finding: Option<Arc<Finding>>,
+    pub finding: Option<Shared<Finding>>,
 }
 
 /// Kinds of notices.

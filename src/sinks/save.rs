@@ -6,7 +6,6 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use image::{ImageFormat, RgbImage};
@@ -15,6 +14,7 @@ use super::video::{AudioOutcome, Preset, VideoError, VideoSettings, VideoSummary
 use super::{Finding, SaveTarget, Sink, SinkError, SourceContext, Written};
 use crate::capture::packets::first_presentation_time;
 use crate::capture::{Policy, SourceSpec};
+use crate::shared::Shared;
 use segments::Segments;
 
 /// Writes annotated copies.
@@ -173,14 +173,14 @@ impl Sink for Save {
         Ok(())
     }
 
-    fn write(&mut self, finding: &Arc<Finding>) -> Result<(), SinkError> {
+    fn write(&mut self, finding: &Shared<Finding>) -> Result<(), SinkError> {
         if let Some(segments) = self.live.get_mut(&finding.source) {
             let appended = segments.write(finding, &mut self.written);
             self.forget_oldest();
             return Ok(appended?);
         }
         if let Some((_, video)) = self.videos.get_mut(&finding.source) {
-            if let Err(error) = video.write(&**finding.annotated(), finding.frame.pts) {
+            if let Err(error) = video.write(finding.annotated(), finding.frame.pts) {
                 // It says less than the error that made it necessary.
                 let _ = self.end_video(finding.source);
                 return Err(error.into());

@@ -14,7 +14,7 @@ use crate::scan::{Distance, Scan, ScanTimes};
 pub fn json_line(picture: &Path, figure: &Path, scan: &Scan, classes: &[String]) -> String {
     let (rows, columns) = scan.grid();
     let posterior = |class: usize| {
-        let values = scan.posteriors.column(class).to_owned().into_shape_with_order((rows, columns));
+        let values = scan.reading.posteriors().column(class).to_owned().into_shape_with_order((rows, columns));
         values.expect("one value for each position of the grid")
     };
     let boxes = scan.detections.iter().zip(&scan.peaks).map(|(found, peak)| ScannedBox {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{Finding, Sink, SinkError, SourceContext, Written};
 use crate::files;
+use crate::shared::Shared;
 use crate::stats::{RunSnapshot, RunStats};
 
 /// What the sink is called.
@@ -63,7 +64,7 @@ impl Sink for StatsFile {
         Ok(())
     }
 
-    fn write(&mut self, _: &Arc<Finding>) -> Result<(), SinkError> {
+    fn write(&mut self, _: &Shared<Finding>) -> Result<(), SinkError> {
         Ok(())
     }
 

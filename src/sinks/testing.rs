@@ -12,6 +12,7 @@ use crate::capture::{Policy, SourceInfo};
 use crate::draw::Annotator;
 use crate::explain::Method;
 use crate::frame::Frame;
+use crate::shared::Shared;
 
 /// What is known of a live source named `door`, the first of its run, with frames of (width, height).
 pub(crate) fn live_source((width, height): (u32, u32)) -> Arc<SourceInfo> {
@@ -21,7 +22,7 @@ pub(crate) fn live_source((width, height): (u32, u32)) -> Arc<SourceInfo> {
 }
 
 /// A frame of that source without faces, at a time since its first.
-pub(crate) fn finding(index: u64, size: (u32, u32), pts: Duration) -> Arc<Finding> {
+pub(crate) fn finding(index: u64, size: (u32, u32), pts: Duration) -> Shared<Finding> {
     let frame = Frame {
         source: "door".into(),
         index,
@@ -29,13 +30,13 @@ pub(crate) fn finding(index: u64, size: (u32, u32), pts: Duration) -> Arc<Findin
         captured_at: SystemTime::UNIX_EPOCH + pts,
         read_started: Instant::now(),
         decode_time: Duration::ZERO,
-        image: RgbImage::from_pixel(size.0, size.1, image::Rgb([90, 120, 150])).into(),
+        image: Arc::new(RgbImage::from_pixel(size.0, size.1, image::Rgb([90, 120, 150])).into()),
     };
     let analysis = Analysis {
         label: 0,
         confidence: 1.0,
-        probabilities: Array1::ones(1),
-        heat: Array2::zeros((2, 2)),
+        probabilities: Array1::ones(1).into(),
+        heat: Array2::zeros((2, 2)).into(),
         boxes: Vec::new(),
         box_probabilities: Vec::new(),
         cam: CamSummary { method: Method::Cam, reduction: None, basis: None },
@@ -45,5 +46,5 @@ pub(crate) fn finding(index: u64, size: (u32, u32), pts: Duration) -> Arc<Findin
     };
     let classes = Arc::from(["background".to_owned()]);
     let annotator = Arc::new(Annotator::new().expect("the bundled font is sound"));
-    Arc::new(Finding::new(0, live_source(size), frame, analysis, Vec::new(), classes, annotator))
+    Finding::new(0, live_source(size), frame, analysis, Vec::new(), classes, annotator).into()
 }

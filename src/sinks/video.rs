@@ -29,7 +29,6 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Borrow;
 use std::fs::OpenOptions;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -202,8 +201,7 @@ impl VideoWriter {
     /// [`VideoError::FrameSize`] and [`VideoError::Timestamp`] leave the frame out; any other error
     /// ends the video. As frames are under way for a while, errors of encoder and disk show at a
     /// later call or in [`VideoWriter::finish`].
-    pub fn write(&mut self, image: impl Borrow<RgbImage>, pts: Duration) -> Result<(), VideoError> {
-        let image = image.borrow();
+    pub fn write(&mut self, image: &RgbImage, pts: Duration) -> Result<(), VideoError> {
         if self.given_up {
             return Err(VideoError::GivenUp);
         }

@@ -1,11 +1,11 @@
 //! A window a source, through OpenCV.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use opencv::core::Mat;
 use opencv::{highgui, imgproc};
 
+use crate::shared::Shared;
 use crate::shutdown::Shutdown;
 
 use super::{Finding, Sink, SinkError, SourceContext, Written};
@@ -88,7 +88,7 @@ impl Sink for Window {
         Ok(())
     }
 
-    fn write(&mut self, finding: &Arc<Finding>) -> Result<(), SinkError> {
+    fn write(&mut self, finding: &Shared<Finding>) -> Result<(), SinkError> {
         let Some(title) = self.titles.get(&finding.source).cloned() else { return Ok(()) };
         self.show(&title, finding).map_err(failed)
     }

@@ -11,10 +11,11 @@ use maskwatch::draw::Annotator;
 use maskwatch::explain::Method;
 use maskwatch::frame::Frame;
 use maskwatch::geometry::Rect;
+use maskwatch::shared::Shared;
 use maskwatch::sinks::Finding;
 
 /// A picture in which a face with a mask was found.
-pub fn finding(source: usize, name: &str, index: u64, image: RgbImage, annotator: &Arc<Annotator>) -> Arc<Finding> {
+pub fn finding(source: usize, name: &str, index: u64, image: RgbImage, annotator: &Arc<Annotator>) -> Shared<Finding> {
     let name: Arc<str> = name.into();
     let (width, height) = image.dimensions();
     let info =
@@ -26,14 +27,14 @@ pub fn finding(source: usize, name: &str, index: u64, image: RgbImage, annotator
         captured_at: SystemTime::now(),
         read_started: Instant::now(),
         decode_time: Duration::ZERO,
-        image: image.into(),
+        image: Arc::new(image.into()),
     };
     let rect = Rect { x: 2, y: 3, width: 20, height: 24 };
     let analysis = Analysis {
         label: 0,
         confidence: 0.9,
-        probabilities: ndarray::arr1(&[0.9, 0.1]),
-        heat: ndarray::Array2::zeros((4, 4)),
+        probabilities: ndarray::arr1(&[0.9, 0.1]).into(),
+        heat: ndarray::Array2::zeros((4, 4)).into(),
         boxes: vec![Detection { rect, score: 0.8, label: 0 }],
         box_probabilities: Vec::new(),
         cam: CamSummary { method: Method::Cam, reduction: None, basis: None },
@@ -42,5 +43,5 @@ pub fn finding(source: usize, name: &str, index: u64, image: RgbImage, annotator
         kept_for: None,
     };
     let classes = Arc::from(["mask".to_owned(), "no_mask".to_owned()]);
-    Arc::new(Finding::new(source, Arc::new(info), frame, analysis, Vec::new(), classes, Arc::clone(annotator)))
+    Finding::new(source, Arc::new(info), frame, analysis, Vec::new(), classes, Arc::clone(annotator)).into()
 }

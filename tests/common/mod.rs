@@ -110,7 +110,7 @@ pub fn decode(path: &Path) -> (Vec<(Duration, RgbImage)>, Option<String>) {
     let mut frames = Vec::new();
     loop {
         match source.read() {
-            Ok(Some(frame)) => frames.push((frame.pts, Arc::unwrap_or_clone(frame.image))),
+            Ok(Some(frame)) => frames.push((frame.pts, Arc::unwrap_or_clone(frame.image).take())),
             Ok(None) => return (frames, None),
             Err(error) => return (frames, Some(error.to_string())),
         }

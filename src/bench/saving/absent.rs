@@ -1,17 +1,14 @@
 //! What a build without GStreamer has instead: nothing is encoded or saved.
 
-use std::sync::Arc;
-
-use image::RgbImage;
-
 use super::Saving;
 use crate::bench::BenchError;
 use crate::bench::laps::Laps;
+use crate::frame::SharedImage;
 use crate::sinks::Sink;
 
 impl Saving {
     /// There is nothing to time.
-    pub(in crate::bench) fn encode(&self, _: &[Arc<RgbImage>], _: &mut Laps) -> Result<(), BenchError> {
+    pub(in crate::bench) fn encode(&self, _: &[SharedImage], _: &mut Laps) -> Result<(), BenchError> {
         Ok(())
     }
 

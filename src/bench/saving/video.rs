@@ -1,14 +1,12 @@
 //! H.264 by GStreamer, as the saving sink does it.
 
-use std::sync::Arc;
 use std::time::Duration;
-
-use image::RgbImage;
 
 use super::Saving;
 use crate::bench::BenchError;
 use crate::bench::laps::Laps;
 use crate::bench::stage::Stage;
+use crate::frame::SharedImage;
 use crate::sinks::save::Save;
 use crate::sinks::video::{Preset, VideoError, VideoSettings, VideoWriter};
 use crate::sinks::{SaveTarget, Sink, SinkError};
@@ -26,13 +24,13 @@ impl Saving {
     /// # Errors
     ///
     /// When the video cannot be written.
-    pub(in crate::bench) fn encode(&self, pictures: &[Arc<RgbImage>], laps: &mut Laps) -> Result<(), BenchError> {
+    pub(in crate::bench) fn encode(&self, pictures: &[SharedImage], laps: &mut Laps) -> Result<(), BenchError> {
         let time = self.write(pictures).map_err(SinkError::from)?;
         laps.add(Stage::Encode, time, FRAMES);
         Ok(())
     }
 
-    fn write(&self, pictures: &[Arc<RgbImage>]) -> Result<Duration, VideoError> {
+    fn write(&self, pictures: &[SharedImage]) -> Result<Duration, VideoError> {
         let (width, height) = pictures.first().map_or((0, 0), |picture| picture.dimensions());
         let path = self.folder.join("encoded.mp4");
         let settings = VideoSettings { preset: self.preset(), ..VideoSettings::new(path, width, height) };
@@ -40,7 +38,7 @@ impl Saving {
         let mut watch = Stopwatch::start();
         let forth_and_back = pictures.iter().chain(pictures.iter().rev()).cycle().take(FRAMES);
         for (index, picture) in (0u32..).zip(forth_and_back) {
-            writer.write(Arc::clone(picture), INTERVAL * index)?;
+            writer.write(picture, INTERVAL * index)?;
         }
         writer.finish()?;
         Ok(watch.lap())

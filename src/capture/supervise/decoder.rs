@@ -25,6 +25,7 @@ use crate::capture::video::{self, Opened};
 use crate::capture::{CaptureError, OpenOptions, Source, SourceSpec};
 #[cfg(feature = "gstreamer")]
 use crate::capture::{Policy, SourceInfo, rtsp};
+use crate::recycled::Recycled;
 
 /// OpenCV's own time-outs only come to bear where those of the supervisor should have.
 const MARGIN: Duration = Duration::from_secs(5);
@@ -91,14 +92,14 @@ fn private_stdout() -> Result<File, DecoderError> {
 /// The writing thread, from the side of those that read.
 #[derive(Clone)]
 struct Output {
-    to_writer: Sender<(Report, Option<RgbImage>)>,
+    to_writer: Sender<(Report, Option<Recycled<RgbImage>>)>,
     /// Whether the writer has nothing to do.
     idle: Arc<AtomicBool>,
 }
 
 impl Output {
     fn start(mut out: File) -> Result<(Self, JoinHandle<()>), DecoderError> {
-        let (to_writer, reports) = bounded::<(Report, Option<RgbImage>)>(1);
+        let (to_writer, reports) = bounded::<(Report, Option<Recycled<RgbImage>>)>(1);
         let idle = Arc::new(AtomicBool::new(true));
         let is_idle = Arc::clone(&idle);
         let writer = std::thread::Builder::new().name("writer".to_owned()).spawn(move || {
@@ -122,11 +123,11 @@ impl Output {
         self.put(report, None);
     }
 
-    fn send_frame(&self, header: FrameHeader, image: RgbImage) {
+    fn send_frame(&self, header: FrameHeader, image: Recycled<RgbImage>) {
         self.put(Report::Frame(header), Some(image));
     }
 
-    fn put(&self, report: Report, image: Option<RgbImage>) {
+    fn put(&self, report: Report, image: Option<Recycled<RgbImage>>) {
         self.idle.store(false, Ordering::Release);
         // A writer that is gone takes the process with it.
         let _ = self.to_writer.send((report, image));
@@ -213,7 +214,7 @@ impl rtsp::Listener for Camera {
             stream_time: frame.stream_time,
             skipped: self.skipped.swap(0, Ordering::Relaxed),
         };
-        self.output.send_frame(header, frame.image);
+        self.output.send_frame(header, frame.image.into());
     }
 }
 
@@ -254,6 +255,6 @@ fn pass_on(source: &mut Live, request: &Request, output: &Output) -> Result<(), 
             stream_time,
             skipped: std::mem::take(&mut skipped),
         };
-        output.send_frame(header, image);
+        output.send_frame(header, image.into());
     }
 }

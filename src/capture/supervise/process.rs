@@ -19,6 +19,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::wire::{FrameHeader, MAX_TEXT, Report, Request};
 use super::{Arrived, Connection, LiveSettings, Next, Opener};
 use crate::capture::{CaptureError, SourceSpec};
+use crate::recycled::room;
 use crate::shutdown::Shutdown;
 
 /// The hidden command.
@@ -157,12 +158,12 @@ impl DecoderProcess {
     }
 
     fn receive(&mut self, deadline: Instant) -> Result<Next, Unread> {
-        let length = self.read_bytes(4, deadline)?;
+        let length = self.read_bytes(Vec::with_capacity(4), 4, deadline)?;
         let length = u32::from_le_bytes(length.try_into().expect("four bytes were read")) as usize;
         if length > MAX_TEXT {
             return Err(Unread::Failed(format!("a report of {length} bytes")));
         }
-        let text = self.read_bytes(length, deadline)?;
+        let text = self.read_bytes(Vec::with_capacity(length), length, deadline)?;
         let report =
             serde_json::from_slice(&text).map_err(|error| Unread::Failed(format!("a malformed report: {error}")))?;
         Ok(match report {
@@ -175,7 +176,8 @@ impl DecoderProcess {
 
     fn receive_frame(&mut self, header: &FrameHeader, deadline: Instant) -> Result<Arrived, Unread> {
         let impossible = || Unread::Failed(format!("a picture of {}x{} pixels", header.width, header.height));
-        let pixels = self.read_bytes(header.pixel_bytes().ok_or_else(impossible)?, deadline)?;
+        let bytes = header.pixel_bytes().ok_or_else(impossible)?;
+        let pixels = self.read_bytes(room::<RgbImage>(bytes), bytes, deadline)?;
         let image = RgbImage::from_raw(header.width, header.height, pixels).ok_or_else(impossible)?;
         let age = Duration::from_nanos(monotonic_nanos().saturating_sub(header.captured_nanos));
         let now = Instant::now();
@@ -189,10 +191,9 @@ impl DecoderProcess {
         })
     }
 
-    /// Reads so many bytes, unless the deadline passes, the process closes its output, or the end of the run is asked for. Their
-    /// memory is not cleared before: that would take longer than reading them.
-    fn read_bytes(&mut self, length: usize, deadline: Instant) -> Result<Vec<u8>, Unread> {
-        let mut bytes = Vec::with_capacity(length);
+    /// Fills empty memory with so many bytes, unless the deadline passes, the process closes its output, or the end of the run is
+    /// asked for. It is not cleared before: that would take longer than reading them.
+    fn read_bytes(&mut self, mut bytes: Vec<u8>, length: usize, deadline: Instant) -> Result<Vec<u8>, Unread> {
         while bytes.len() < length {
             let missing = (length - bytes.len()) as u64;
             // What was read before an error is kept.

@@ -110,10 +110,13 @@ pub fn counted(detections: &[Detection], classes: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use smallvec::smallvec;
+
     use super::*;
     use crate::explain::Reduction;
     use crate::geometry::Rect;
     use crate::scan::ScanSize;
+    use crate::scan::maps::Reading;
     use crate::scan::{Distance, Peak};
 
     fn scan(detections: Vec<Detection>) -> Scan {
@@ -121,8 +124,8 @@ mod tests {
             peaks: vec![Peak { distance: Distance::Far, row: 0, column: 0 }; detections.len()],
             near: None,
             detections,
-            maps: vec![Array2::from_elem((2, 3), 0.4); 3],
-            posteriors: Array2::from_elem((6, 3), 1.0 / 3.0),
+            maps: smallvec![Array2::from_elem((2, 3), 0.4).into(); 3],
+            reading: Reading::of(Array2::zeros((6, 6)).into()),
             reduction: Reduction { components: 1, captured_variance: 1.0 },
             size: ScanSize { short_side: 64, width: 96, height: 64 },
             times: Default::default(),

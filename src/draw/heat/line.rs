@@ -32,7 +32,6 @@ impl Across {
     /// Edges on edges.
     pub(super) fn new(columns: usize, width: usize) -> Self {
         let (lefts, parts) = bilinear_weights(columns, width, Alignment::Edges)
-            .into_iter()
             .map(|(left, _, part)| (i32::try_from(left).expect("a map is smaller than a picture may be"), part))
             .unzip();
         Self { lefts, parts, columns, has_avx2: is_x86_feature_detected!("avx2") }

@@ -178,7 +178,7 @@ fn heat(explainer: &dyn Explainer, evidence: Evidence) -> Result<Heat, EvaluateE
 
 fn heat_of(map: &ClassActivationMap, picture: &Picture) -> Array2<f32> {
     let (width, height) = picture.dimensions();
-    map.heat(height as usize, width as usize)
+    map.heat(height as usize, width as usize).take()
 }
 
 /// The box around the hot region that holds the peak, in pixels of a picture of `size` (width, height).

@@ -32,6 +32,7 @@ use super::folded::{self, FoldedResNet18};
 use super::layer::Layer;
 use super::preprocess::Normalisation;
 use super::resnet::Resolution;
+use crate::frame::Batch;
 
 use direct::Direct;
 use pass::{Pass, PassSize};
@@ -160,12 +161,12 @@ impl CpuNetwork {
     /// # Panics
     ///
     /// When atrous ones are wanted of a network that was not made for them.
-    pub(super) fn forward(&mut self, pictures: &[&RgbImage], wanted: Wanted) -> Vec<Activations> {
-        let Some((width, height)) = pictures.first().map(|picture| picture.dimensions()) else { return Vec::new() };
+    pub(super) fn forward(&mut self, pictures: &[&RgbImage], wanted: Wanted) -> Batch<Activations> {
+        let Some((width, height)) = pictures.first().map(|picture| picture.dimensions()) else { return Batch::new() };
         let (height, width) = (height as usize, width as usize);
         let at_once = (PIXELS_AT_ONCE / (height * width)).clamp(1, pictures.len());
         let mut pass = self.take_pass(PassSize { height, width, wanted }, at_once);
-        let mut answers = Vec::with_capacity(pictures.len());
+        let mut answers = Batch::new();
         for pictures in pictures.chunks(at_once) {
             pass.run(self, pictures);
             answers.extend((0..pictures.len()).map(|picture| pass.activations(picture)));

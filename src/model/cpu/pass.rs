@@ -4,6 +4,7 @@ use image::RgbImage;
 
 use super::kernel::Activation;
 use super::plane::{Plane, PlaneView, Shape};
+use super::team::OfSteps;
 use super::winograd::{Split, Winograd};
 use super::{Activations, Block, Convolution, CpuNetwork, Layer, Wanted, pool};
 
@@ -101,10 +102,10 @@ impl Pass {
             (picture.height() as usize, picture.width() as usize) == (self.size.height, self.size.width)
         };
         assert!(pictures.len() <= self.most_pictures() && pictures.iter().copied().all(fitting));
-        let views: Vec<PlaneView> = self.planes.iter_mut().map(|plane| plane.view(pictures.len())).collect();
-        let divisions: Vec<Division> =
+        let views: OfSteps<PlaneView> = self.planes.iter_mut().map(|plane| plane.view(pictures.len())).collect();
+        let divisions: OfSteps<Division> =
             self.steps.iter().map(|step| divide(step, network, &views[step.output].shape)).collect();
-        let tasks: Vec<usize> = divisions.iter().map(|division| division.tasks).collect();
+        let tasks: OfSteps<usize> = divisions.iter().map(|division| division.tasks).collect();
         let scratch = self.steps.iter().zip(&divisions).map(|(step, division)| scratch(step, network, *division)).max();
         for own in &network.scratch {
             let mut own = own.lock().expect("no thread panics while it works");

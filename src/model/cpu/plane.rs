@@ -2,7 +2,7 @@
 
 use ndarray::Array2;
 
-use crate::model::layer::room_for;
+use crate::recycled::room;
 
 /// Planes end at a multiple of so many positions: no tile of a Winograd convolution reaches beyond.
 const TILE: usize = 4;
@@ -88,7 +88,7 @@ impl Plane {
     /// A picture without its border: (positions, channels), positions row by row.
     pub(super) fn rows(&self, picture: usize) -> Array2<f32> {
         let Shape { height, width, channels, .. } = self.shape;
-        let mut values = room_for(height * width * channels);
+        let mut values = room::<Array2<f32>>(height * width * channels);
         for row in 0..height {
             let start = self.shape.offset(picture, row, 0);
             values.extend_from_slice(&self.values[start..start + width * channels]);

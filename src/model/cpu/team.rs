@@ -1,10 +1,18 @@
 //! Threads that go through the steps of a forward pass side by side.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use smallvec::SmallVec;
 
 use crate::model::ModelError;
+
+/// One for each step of a pass, of which there are 27 at most; no memory is asked for as long as there are no more than this.
+pub(super) type OfSteps<T> = SmallVec<[T; 32]>;
 
 /// Looks at a step before the processor is offered to somebody else, about ten microseconds: steps take hundreds, and
 /// waking a thread tens.
@@ -13,9 +21,25 @@ const SPINS: usize = 400;
 /// The threads: the caller, and others that sleep between two walks.
 #[derive(Debug)]
 pub(super) struct Team {
-    /// None where the caller is alone.
-    others: Option<ThreadPool>,
+    /// One walk at a time.
+    others: Mutex<Others>,
+    threads: usize,
 }
+
+/// Threads that live as long as this does. (A pool of rayon's would ask for memory with each walk.)
+#[derive(Debug)]
+struct Others {
+    /// One for each thread.
+    jobs: Vec<Sender<Job>>,
+    done: Receiver<Outcome>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What a thread is to do; its argument is the thread's number.
+type Job = &'static (dyn Fn(usize) + Sync);
+
+/// How it ended: with a panic, perhaps.
+type Outcome = Result<(), Box<dyn Any + Send>>;
 
 /// How far a step is.
 struct Progress {
@@ -25,7 +49,7 @@ struct Progress {
     done: AtomicUsize,
 }
 
-/// Another thread panicked; the scope of all passes that on.
+/// Another thread panicked, which the caller will hear of.
 struct Broken;
 
 /// Says that a thread panicked, whose task will never be done.
@@ -38,14 +62,12 @@ impl Team {
     ///
     /// When the system has no threads left.
     pub(super) fn new(threads: usize) -> Result<Self, ModelError> {
-        let others = threads.saturating_sub(1);
-        let pool = ThreadPoolBuilder::new().num_threads(others).thread_name(|number| format!("forward-{}", number + 1));
-        let pool = (others > 0).then(|| pool.build()).transpose();
-        Ok(Self { others: pool.map_err(|error| ModelError::Threads(error.to_string()))? })
+        let others = Others::new(threads.max(1) - 1).map_err(|error| ModelError::Threads(error.to_string()))?;
+        Ok(Self { others: Mutex::new(others), threads: threads.max(1) })
     }
 
     pub(super) fn threads(&self) -> usize {
-        1 + self.others.as_ref().map_or(0, ThreadPool::current_num_threads)
+        self.threads
     }
 
     /// Does the tasks of each step, `work(step, task, thread)`, those of one step at the same time and in any order, and none
@@ -58,7 +80,7 @@ impl Team {
     ///
     /// When a task does.
     pub(super) fn walk(&self, tasks: &[usize], work: impl Fn(usize, usize, usize) + Sync) {
-        let steps: Vec<Progress> = tasks.iter().map(|&tasks| Progress::of(tasks)).collect();
+        let steps: OfSteps<Progress> = tasks.iter().map(|&tasks| Progress::of(tasks)).collect();
         let broken = AtomicBool::new(false);
         let walk = |thread| {
             let _breaker = Breaker(&broken);
@@ -72,12 +94,53 @@ impl Team {
                 }
             }
         };
-        match &self.others {
-            None => walk(0),
-            Some(others) => others.in_place_scope(|scope| {
-                scope.spawn_broadcast(|_, context| walk(context.index() + 1));
-                walk(0);
-            }),
+        self.others.lock().unwrap_or_else(PoisonError::into_inner).with_caller(&walk);
+    }
+}
+
+impl Others {
+    fn new(threads: usize) -> std::io::Result<Self> {
+        let (to_caller, done) = bounded::<Outcome>(threads);
+        let start = |number: usize| {
+            let (sender, jobs) = bounded::<Job>(1);
+            let done = to_caller.clone();
+            let work = move || {
+                for job in jobs {
+                    // The caller waits for it.
+                    let _ = done.send(catch_unwind(AssertUnwindSafe(|| job(number))));
+                }
+            };
+            Ok((sender, thread::Builder::new().name(format!("forward-{number}")).spawn(work)?))
+        };
+        let (jobs, threads) = (1..=threads).map(start).collect::<std::io::Result<Vec<_>>>()?.into_iter().unzip();
+        Ok(Self { jobs, done, threads })
+    }
+
+    /// Does the same on all threads, of which the caller is number 0.
+    ///
+    /// # Panics
+    ///
+    /// When one does, once all have ended.
+    fn with_caller(&mut self, work: &(dyn Fn(usize) + Sync)) {
+        // SAFETY: what lives longer by this is not used any longer: before `work` goes, by returning or by a panic, each thread that
+        // was sent it has said that it is done.
+        let job = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), Job>(work) };
+        let sent = self.jobs.iter().filter(|jobs| jobs.send(job).is_ok()).count();
+        let by_caller = catch_unwind(AssertUnwindSafe(|| work(0)));
+        let by_others = (0..sent).map(|_| self.done.recv().expect("threads outlive those who send them work"));
+        if let Err(panic) = by_others.fold(by_caller, Result::and) {
+            resume_unwind(panic);
+        }
+    }
+}
+
+impl Drop for Others {
+    fn drop(&mut self) {
+        // Without senders they end.
+        self.jobs.clear();
+        for thread in self.threads.drain(..) {
+            // Panics were handed to the caller.
+            let _ = thread.join();
         }
     }
 }

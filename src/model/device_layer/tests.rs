@@ -80,7 +80,7 @@ fn answers_that_were_sent_are_those_that_are_asked_for() {
         assert_eq!(layer.answers.is_some(), asked.is_some());
         assert_eq!(layer.mean(), expected.mean());
         for weights in [&weights, &other_weights] {
-            let difference = layer.times(weights).unwrap() - expected.times(weights).unwrap();
+            let difference = &*layer.times(weights).unwrap() - &*expected.times(weights).unwrap();
             assert!(largest(difference.mapv(f64::from).into_iter()) < 1e-5);
         }
         for directions in [&directions, &none] {

@@ -26,6 +26,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::access::{self, Token};
 use super::video::check_encoder;
 use super::{Finding, Sink, SinkError, SourceContext, Written};
+use crate::shared::Shared;
 
 pub use error::RtspError;
 use mount::Mount;
@@ -194,7 +195,7 @@ impl Sink for RtspOut {
         Ok(())
     }
 
-    fn write(&mut self, finding: &Arc<Finding>) -> Result<(), SinkError> {
+    fn write(&mut self, finding: &Shared<Finding>) -> Result<(), SinkError> {
         self.check()?;
         if let Some(stream) = self.streams.get_mut(finding.source) {
             stream.mount.show(finding);

@@ -15,6 +15,7 @@ use gstreamer_app::AppSrc;
 use gstreamer_rtsp_server::prelude::*;
 use gstreamer_rtsp_server::{RTSPMedia, RTSPMediaFactory, RTSPSuspendMode, gst_rtsp::RTSPLowerTrans};
 
+use crate::shared::Shared;
 use crate::sinks::Finding;
 use crate::sinks::video::{COLORIMETRY, Planes, SMALLEST_PX, VideoError, keyframe_request};
 
@@ -33,7 +34,7 @@ pub(super) struct Mount {
 #[derive(Debug, Default)]
 struct State {
     /// For who connects while the source is slow.
-    newest: Option<Arc<Finding>>,
+    newest: Option<Shared<Finding>>,
     /// One for all who are connected; more where their addresses differ behind the path, and while one takes the place of
     /// another.
     media: Vec<Media>,
@@ -75,9 +76,9 @@ impl Mount {
     }
 
     /// Sends a frame to those who are connected, if anybody is.
-    pub(super) fn show(&self, finding: &Arc<Finding>) {
+    pub(super) fn show(&self, finding: &Shared<Finding>) {
         let mut state = self.lock();
-        state.newest = Some(Arc::clone(finding));
+        state.newest = Some(finding.clone());
         state.media.iter_mut().for_each(|media| media.push(finding));
     }
 

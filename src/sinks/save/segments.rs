@@ -2,10 +2,10 @@
 //! last one suffers from whatever happens to the machine.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::complete;
+use crate::shared::Shared;
 use crate::sinks::video::{Preset, VideoError, VideoSettings, VideoWriter};
 use crate::sinks::{Finding, Written};
 
@@ -39,7 +39,7 @@ impl Segments {
 
     /// Appends a frame, to a new segment where the current one is long enough, has frames of another size, or lies later on
     /// the source's clock. What that completes or breaks off is added to `written`.
-    pub(super) fn write(&mut self, finding: &Arc<Finding>, written: &mut Vec<Written>) -> Result<(), VideoError> {
+    pub(super) fn write(&mut self, finding: &Shared<Finding>, written: &mut Vec<Written>) -> Result<(), VideoError> {
         let (picture, pts) = (finding.annotated(), finding.frame.pts);
         let size = picture.dimensions();
         let is_due = self.current.as_ref().is_some_and(|segment| {
@@ -59,7 +59,7 @@ impl Segments {
             }
         };
         segment.last_pts = pts;
-        if let Err(error) = segment.writer.write(&**picture, pts - segment.first_pts) {
+        if let Err(error) = segment.writer.write(picture, pts - segment.first_pts) {
             // It says less than the error that made it necessary.
             let _ = self.finish(written);
             return Err(error);

@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 use super::gate::Gate;
 use super::settings::ServeLimits;
 use super::watched::Watched;
+use crate::shared::Shared;
 use crate::sinks::events::Event;
 use crate::sinks::{Finding, Notice};
 use crate::stats::RunStats;
@@ -62,7 +63,7 @@ impl Hub {
     /// # Errors
     ///
     /// When it is no JSON.
-    pub(super) fn show(&self, finding: &Arc<Finding>) -> serde_json::Result<()> {
+    pub(super) fn show(&self, finding: &Shared<Finding>) -> serde_json::Result<()> {
         if let Some(source) = self.sources.get(finding.source) {
             source.show(finding);
         }

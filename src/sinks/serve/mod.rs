@@ -30,6 +30,7 @@ use std::thread::JoinHandle;
 use tokio::sync::watch;
 
 use super::{Finding, Notice, Sink, SinkError, SourceContext, Written, access};
+use crate::shared::Shared;
 use crate::stats::RunStats;
 
 pub use error::ServeError;
@@ -107,7 +108,7 @@ impl Sink for Serve {
         Ok(())
     }
 
-    fn write(&mut self, finding: &Arc<Finding>) -> Result<(), SinkError> {
+    fn write(&mut self, finding: &Shared<Finding>) -> Result<(), SinkError> {
         self.check()?;
         if let Err(error) = self.hub.show(finding) {
             tracing::warn!("an event could not be sent: {error}");

@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::sync::{Mutex, watch};
 
 use super::picture::{Picture, PictureError};
+use crate::shared::Shared;
 use crate::sinks::Finding;
 
 /// A source.
@@ -24,7 +25,7 @@ pub(super) struct Watched {
 /// A finding and when it came.
 #[derive(Debug, Clone)]
 pub(super) struct Seen {
-    pub(super) finding: Arc<Finding>,
+    pub(super) finding: Shared<Finding>,
     pub(super) at: Instant,
     number: u64,
 }
@@ -45,8 +46,8 @@ impl Watched {
     }
 
     /// Takes the place of the finding before it.
-    pub(super) fn show(&self, finding: &Arc<Finding>) {
-        let (finding, at) = (Arc::clone(finding), Instant::now());
+    pub(super) fn show(&self, finding: &Shared<Finding>) {
+        let (finding, at) = (finding.clone(), Instant::now());
         self.newest.send_modify(|newest| {
             let number = newest.as_ref().map_or(0, |seen| seen.number + 1);
             *newest = Some(Seen { finding, at, number });

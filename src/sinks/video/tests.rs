@@ -42,7 +42,7 @@ fn write_all(settings: &VideoSettings, times: &[Duration]) -> VideoSummary {
     for (index, pts) in times.iter().enumerate() {
         let shade = (index * 20 % 256) as u8;
         let image = RgbImage::from_pixel(settings.width, settings.height, Rgb([200, shade, 40]));
-        writer.write(image, *pts).unwrap();
+        writer.write(&image, *pts).unwrap();
     }
     writer.finish().unwrap()
 }
@@ -188,7 +188,7 @@ fn bad_frames_are_left_out() {
     let dir = TempDir::new().unwrap();
     let settings = settings(&dir, 64, 48);
     let mut writer = VideoWriter::create(&settings).unwrap();
-    let mut write = |width, pts| writer.write(RgbImage::new(width, 48), Duration::from_millis(pts));
+    let mut write = |width, pts| writer.write(&RgbImage::new(width, 48), Duration::from_millis(pts));
     write(64, 40).unwrap();
     assert!(matches!(write(62, 80), Err(VideoError::FrameSize { actual: (62, 48), .. })));
     assert!(matches!(write(64, 40), Err(VideoError::Timestamp { .. })));
@@ -211,9 +211,9 @@ fn a_path_that_cannot_be_written_fails_at_once() {
 fn a_full_disk_ends_the_video_without_a_hang() {
     let mut writer = VideoWriter::create(&VideoSettings::new("/dev/full", 64, 48)).unwrap();
     let error =
-        (0..1000).find_map(|index| writer.write(RgbImage::new(64, 48), Duration::from_millis(index * 40)).err());
+        (0..1000).find_map(|index| writer.write(&RgbImage::new(64, 48), Duration::from_millis(index * 40)).err());
     assert!(matches!(error, Some(VideoError::DiskFull { .. })), "{error:?}");
-    let again = writer.write(RgbImage::new(64, 48), Duration::from_secs(100));
+    let again = writer.write(&RgbImage::new(64, 48), Duration::from_secs(100));
     assert!(matches!(again, Err(VideoError::GivenUp)));
     assert!(matches!(writer.finish(), Err(VideoError::GivenUp)));
 }
@@ -224,7 +224,7 @@ fn an_unfinished_file_plays_up_to_its_last_fragment() {
     let settings = settings(&dir, 64, 48);
     let mut writer = VideoWriter::create(&settings).unwrap();
     for index in 0..100 {
-        writer.write(RgbImage::new(64, 48), Duration::from_millis(index * 40)).unwrap();
+        writer.write(&RgbImage::new(64, 48), Duration::from_millis(index * 40)).unwrap();
     }
     drop(writer);
     let frames = read_back(&settings.path, "video").0.len();
