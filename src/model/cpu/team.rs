@@ -123,7 +123,7 @@ impl Others {
     /// When one does, once all have ended.
     fn with_caller(&mut self, work: &(dyn Fn(usize) + Sync)) {
         // SAFETY: what lives longer by this is not used any longer: before `work` goes, by returning or by a panic, each thread that
-        // was sent it has said that it is done.
+        // was sent it has said that it is done. Nobody else sends work meanwhile, as this is borrowed mutably.
         let job = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), Job>(work) };
         let sent = self.jobs.iter().filter(|jobs| jobs.send(job).is_ok()).count();
         let by_caller = catch_unwind(AssertUnwindSafe(|| work(0)));
