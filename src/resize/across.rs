@@ -145,7 +145,10 @@ unsafe fn groups<const QUADS: usize>(coefficients: &Coefficients, vectors: &Vect
                 *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(_mm256_shuffle_epi8(pixels, second), load(of_second)));
             }
         }
-        let [a, b, c, d] = sums.map(|sum| _mm256_sra_epi32(sum, bits));
+        for sum in &mut sums {
+            *sum = _mm256_sra_epi32(*sum, bits);
+        }
+        let [a, b, c, d] = sums;
         let levels = _mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
         let pixels = _mm256_permutevar8x32_epi32(_mm256_shuffle_epi8(levels, colours), together);
         match <&mut [u8; 3 * GROUP]>::try_from(&mut *result) {

@@ -58,7 +58,8 @@ fn many_at_once<'a>(coefficients: &Coefficients, output: usize, row: impl Fn(usi
         let mut sums = [half; 4];
         for (pair, weights) in coefficients.weights(output).as_chunks::<2>().0.iter().enumerate() {
             let weights = _mm256_set1_epi32(together(*weights));
-            let [one, other] = [2 * pair, 2 * pair + 1].map(|tap| load(&row(tap)[start..][..LANES]));
+            let one = load(&row(2 * pair)[start..][..LANES]);
+            let other = load(&row(2 * pair + 1)[start..][..LANES]);
             // Levels of both rows side by side, in 16 bits each.
             let (low, high) = (_mm256_unpacklo_epi8(one, other), _mm256_unpackhi_epi8(one, other));
             let levels = [
@@ -67,9 +68,15 @@ fn many_at_once<'a>(coefficients: &Coefficients, output: usize, row: impl Fn(usi
                 _mm256_unpacklo_epi8(high, zero),
                 _mm256_unpackhi_epi8(high, zero),
             ];
-            sums = std::array::from_fn(|part| _mm256_add_epi32(sums[part], _mm256_madd_epi16(levels[part], weights)));
+            // Not by `map` and the like, which are not compiled for these instructions and would be called each time.
+            for (sum, levels) in sums.iter_mut().zip(levels) {
+                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(levels, weights));
+            }
         }
-        let [a, b, c, d] = sums.map(|sum| _mm256_sra_epi32(sum, bits));
+        for sum in &mut sums {
+            *sum = _mm256_sra_epi32(*sum, bits);
+        }
+        let [a, b, c, d] = sums;
         let levels = _mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
         let to = &mut line[start..][..LANES];
         // SAFETY: as many bytes as the vector has.
