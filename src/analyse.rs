@@ -17,7 +17,7 @@ use std::time::Duration;
 use image::RgbImage;
 use ndarray::{Array1, Array2};
 
-use crate::boxes::Threshold;
+use crate::boxes::{PerBox, Threshold};
 use crate::explain::{ExplainError, Method, MethodSettings, Reduction};
 use crate::frame::{Batch, SharedImage};
 use crate::model::engine::Engine;
@@ -151,9 +151,9 @@ pub struct Analysis {
     /// hottest place; of a scanned frame the hottest of all classes, as it is.
     pub heat: Recycled<Array2<f32>>,
     /// Boxes from the map; none where the label is `background`.
-    pub boxes: Vec<Detection>,
+    pub boxes: PerBox<Detection>,
     /// Probability of each class at the place of each box, in the order of the boxes.
-    pub box_probabilities: Vec<Recycled<Array1<f32>>>,
+    pub box_probabilities: PerBox<Recycled<Array1<f32>>>,
     /// How the map came about.
     pub cam: CamSummary,
     /// How the frame was resized, if it was scanned.

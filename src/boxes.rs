@@ -1,9 +1,11 @@
 //! From heat to boxes: threshold, connected components, bounding rectangles.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::str::FromStr;
 
 use ndarray::Array2;
+use smallvec::SmallVec;
 
 use crate::explain::{Method, MethodSettings, ReadAt};
 use crate::geometry::Rect;
@@ -17,6 +19,9 @@ pub enum Threshold {
     /// Chosen per map so that hot and cold differ most (Otsu 1979).
     Otsu,
 }
+
+/// One for each box: as many as most frames have lie where the list itself does, so that none asks for memory.
+pub type PerBox<T> = SmallVec<[T; 8]>;
 
 /// A rectangle around a connected hot region.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -99,68 +104,88 @@ pub fn default_threshold(method: Method, settings: &MethodSettings, resolution: 
     })
 }
 
+thread_local! {
+    static FLOOD: RefCell<Flood> = RefCell::default();
+}
+
 /// Boxes around the hot regions of a map with values in [0, 1], hottest place first, then from top to bottom.
 ///
 /// Places that touch at an edge or a corner belong together. A map that is cold everywhere has no boxes.
-pub fn find(heat: &Array2<f32>, threshold: Threshold) -> Vec<HotBox> {
-    let Some((peak, highest)) = hottest(heat) else { return Vec::new() };
+pub fn find(heat: &Array2<f32>, threshold: Threshold) -> PerBox<HotBox> {
+    let Some((peak, highest)) = hottest(heat) else { return PerBox::new() };
     let floor = match threshold {
         Threshold::Share(share) => share * highest,
         Threshold::Otsu => otsu(heat),
     };
-    let (rows, columns) = heat.dim();
     let heat = heat.as_standard_layout();
-    let values = heat.as_slice().expect("the layout is standard");
-    // Hot places that belong to no region yet, within a border of cold ones, so that no neighbour is beyond it.
-    let stride = columns + 2;
-    let mut unvisited = Vec::with_capacity((rows + 2) * stride);
-    unvisited.resize(stride, false);
-    for values in values.chunks_exact(columns) {
-        unvisited.push(false);
-        unvisited.extend(values.iter().map(|&value| value >= floor));
-        unvisited.push(false);
-    }
-    unvisited.resize((rows + 2) * stride, false);
-    let mut remaining = unvisited.iter().filter(|&&is_hot| is_hot).count();
-    let mut boxes = Vec::new();
-    // Within the border, too. In 32 bits, as there may be many.
-    let mut pending: Vec<u32> = Vec::new();
-    let mut next = 0;
-    while remaining > 0 {
-        next += unvisited[next..].iter().position(|&is_hot| is_hot).expect("some remain");
-        let start = (next / stride - 1, next % stride - 1);
-        let (mut top, mut bottom, mut left, mut right) = (start.0, start.0, start.1, start.1);
-        let (mut sum, mut places, mut holds_peak) = (0.0, 0, false);
-        unvisited[next] = false;
-        pending.push(next as u32);
-        while let Some(place) = pending.pop() {
-            let (row, column) = (place as usize / stride - 1, place as usize % stride - 1);
-            (top, bottom, left, right) = (top.min(row), bottom.max(row), left.min(column), right.max(column));
-            sum += values[row * columns + column];
-            places += 1;
-            holds_peak |= (row, column) == peak;
-            for down in 0..3 {
-                let first = (row + down) * stride + column;
-                let neighbours = &mut unvisited[first..][..3];
-                // Most have been visited: nine times, all but once in vain, is every place looked at.
-                if neighbours == [false; 3] {
-                    continue;
-                }
-                for (along, neighbour) in neighbours.iter_mut().enumerate() {
-                    if std::mem::take(neighbour) {
-                        // Of the border nothing is hot.
-                        pending.push((first + along) as u32);
+    let mut boxes = FLOOD.with_borrow_mut(|flood| {
+        let values = heat.as_slice().expect("the layout is standard");
+        flood.regions(values, heat.ncols(), floor, peak)
+    });
+    boxes.sort_by_key(|found| !found.holds_peak);
+    boxes
+}
+
+/// What finds regions, and keeps its memory.
+#[derive(Default)]
+struct Flood {
+    /// Hot places that belong to no region yet, within a border of cold ones, so that no neighbour is beyond it.
+    unvisited: Vec<bool>,
+    /// Places whose neighbours are to be looked at; within the border, too. In 32 bits, as there may be many.
+    pending: Vec<u32>,
+}
+
+impl Flood {
+    /// Connected places of at least `floor`, from top to bottom.
+    fn regions(&mut self, values: &[f32], columns: usize, floor: f32, peak: (usize, usize)) -> PerBox<HotBox> {
+        let Self { unvisited, pending } = self;
+        let stride = columns + 2;
+        unvisited.clear();
+        unvisited.resize(stride, false);
+        for values in values.chunks_exact(columns) {
+            unvisited.push(false);
+            unvisited.extend(values.iter().map(|&value| value >= floor));
+            unvisited.push(false);
+        }
+        unvisited.resize(unvisited.len() + stride, false);
+        let mut remaining = unvisited.iter().filter(|&&is_hot| is_hot).count();
+        let mut boxes = PerBox::new();
+        let mut next = 0;
+        while remaining > 0 {
+            next += unvisited[next..].iter().position(|&is_hot| is_hot).expect("some remain");
+            let start = (next / stride - 1, next % stride - 1);
+            let (mut top, mut bottom, mut left, mut right) = (start.0, start.0, start.1, start.1);
+            let (mut sum, mut places, mut holds_peak) = (0.0, 0, false);
+            unvisited[next] = false;
+            pending.push(next as u32);
+            while let Some(place) = pending.pop() {
+                let (row, column) = (place as usize / stride - 1, place as usize % stride - 1);
+                (top, bottom, left, right) = (top.min(row), bottom.max(row), left.min(column), right.max(column));
+                sum += values[row * columns + column];
+                places += 1;
+                holds_peak |= (row, column) == peak;
+                for down in 0..3 {
+                    let first = (row + down) * stride + column;
+                    let neighbours = &mut unvisited[first..][..3];
+                    // Most have been visited: nine times, all but once in vain, is every place looked at.
+                    if neighbours == [false; 3] {
+                        continue;
+                    }
+                    for (along, neighbour) in neighbours.iter_mut().enumerate() {
+                        if std::mem::take(neighbour) {
+                            // Of the border nothing is hot.
+                            pending.push((first + along) as u32);
+                        }
                     }
                 }
             }
+            remaining -= places;
+            let (width, height) = ((right - left + 1) as u32, (bottom - top + 1) as u32);
+            let rect = Rect { x: left as u32, y: top as u32, width, height };
+            boxes.push(HotBox { rect, score: sum / places as f32, holds_peak });
         }
-        remaining -= places;
-        let rect =
-            Rect { x: left as u32, y: top as u32, width: (right - left + 1) as u32, height: (bottom - top + 1) as u32 };
-        boxes.push(HotBox { rect, score: sum / places as f32, holds_peak });
+        boxes
     }
-    boxes.sort_by_key(|found| !found.holds_peak);
-    boxes
 }
 
 /// The box around the region that holds the hottest place; none on a map that is cold everywhere.

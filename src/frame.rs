@@ -1,19 +1,27 @@
 //! Video frames on their way through the pipeline, one by one and in batches: pixels and where they come from.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use image::RgbImage;
 use smallvec::SmallVec;
 
 use crate::recycled::Recycled;
+use crate::shared::{Places, Shared};
 
 /// One for each frame of a batch, or for each of its views: as many as most batches have lie where the list itself does, so that none
 /// asks for memory.
 pub type Batch<T> = SmallVec<[T; 8]>;
 
 /// A picture that several may have, and whose memory serves another once none does.
-pub type SharedImage = Arc<Recycled<RgbImage>>;
+pub type SharedImage = Shared<Recycled<RgbImage>>;
+
+impl From<RgbImage> for SharedImage {
+    fn from(image: RgbImage) -> Self {
+        static PLACES: LazyLock<Places<Recycled<RgbImage>>> = LazyLock::new(Places::default);
+        PLACES.put(image.into())
+    }
+}
 
 /// A decoded picture with its place in its source.
 #[derive(Debug, Clone)]

@@ -1,6 +1,10 @@
 //! The class names that mean something to the program. A model may have any classes; these are treated specially.
 
 use ndarray::Array1;
+use smallvec::SmallVec;
+
+/// One for each class: as many as a mask detector has lie where the list itself does, so that none asks for memory.
+pub type PerClass<T> = SmallVec<[T; 4]>;
 
 /// A face with a mask.
 pub const MASK: &str = "mask";

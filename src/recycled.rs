@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use image::RgbImage;
 use ndarray::{Array, Dimension, IntoDimension};
 
-/// What gives its memory to the next one of its size when it is dropped.
+/// What gives its memory to the next one of about its size when it is dropped.
 pub struct Recycled<M: Memory>(M);
 
 /// What lies in one piece of memory.
@@ -109,7 +109,9 @@ pub fn room<M: Memory>(values: usize) -> Vec<M::Value> {
 
 /// So many values, whatever they are.
 pub fn anything<M: Memory>(values: usize) -> Vec<M::Value> {
-    M::spare().take(values).unwrap_or_else(|| vec![M::Value::default(); values])
+    let Some(mut memory) = M::spare().take(values) else { return vec![M::Value::default(); values] };
+    memory.resize(values, M::Value::default());
+    memory
 }
 
 impl<M: Memory> Recycled<M> {
@@ -193,19 +195,22 @@ impl<T> Spare<T> {
         Self { most_bytes, kept: Mutex::new(Kept { pieces: VecDeque::new(), bytes: 0 }) }
     }
 
-    /// Room for exactly so many values, which holds anything, if there is some.
+    /// Room for so many values and little more, which holds anything, if there is some. Sizes that change from frame to frame, as
+    /// those of what is warm do, soon find what they need.
     fn take(&self, values: usize) -> Option<Vec<T>> {
+        let fitting = values..=values + values / 4;
         let mut kept = self.kept();
         // What came last is the likeliest to be in a cache still.
-        let fitting = kept.pieces.iter().rposition(|piece| piece.len() == values)?;
-        kept.bytes -= values * size_of::<T>();
-        kept.pieces.remove(fitting)
+        let fitting = kept.pieces.iter().rposition(|piece| fitting.contains(&piece.capacity()))?;
+        let piece = kept.pieces.remove(fitting)?;
+        kept.bytes -= piece.capacity() * size_of::<T>();
+        Some(piece)
     }
 
     /// Keeps memory for the next ones of its size. Of too much, the oldest goes.
     fn give(&self, memory: Vec<T>) {
-        let bytes = memory.len() * size_of::<T>();
-        if memory.is_empty() || bytes > self.most_bytes {
+        let bytes = memory.capacity() * size_of::<T>();
+        if bytes == 0 || bytes > self.most_bytes {
             return;
         }
         let mut kept = self.kept();
@@ -213,7 +218,7 @@ impl<T> Spare<T> {
         kept.pieces.push_back(memory);
         while kept.bytes > self.most_bytes || kept.pieces.len() > MOST_PIECES {
             let Some(oldest) = kept.pieces.pop_front() else { return };
-            kept.bytes -= oldest.len() * size_of::<T>();
+            kept.bytes -= oldest.capacity() * size_of::<T>();
         }
     }
 
@@ -227,6 +232,17 @@ mod tests {
     use ndarray::{Array1, Array2};
 
     use super::*;
+
+    #[test]
+    fn little_more_than_is_needed_serves_and_no_more() {
+        let spare = Spare::new(1000);
+        spare.give(vec![1u16; 10]);
+        for values in [0, 7, 11] {
+            assert_eq!(spare.take(values), None, "{values}");
+        }
+        assert_eq!(spare.take(8).map(|piece| piece.capacity()), Some(10));
+        assert_eq!(spare.kept().bytes, 0);
+    }
 
     #[test]
     fn memory_of_a_size_comes_back_once_the_latest_first() {
@@ -279,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_dropped_serves_the_next_of_its_size_alone() {
+    fn what_is_dropped_serves_the_next_of_its_size() {
         let thing = Recycled::from(Thing(vec![9; 7]));
         let place = thing.0.0.as_ptr();
         drop(thing);

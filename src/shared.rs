@@ -49,6 +49,14 @@ impl<T> From<T> for Shared<T> {
     }
 }
 
+impl<T: Clone> Shared<T> {
+    /// The value itself where nobody else has it, otherwise a copy; as [`Arc::unwrap_or_clone`].
+    pub fn unwrap_or_clone(mut self) -> T {
+        let alone = self.place.as_mut().and_then(Arc::get_mut).and_then(Option::take);
+        alone.unwrap_or_else(|| T::clone(&self))
+    }
+}
+
 impl<T> Deref for Shared<T> {
     type Target = T;
 
@@ -60,6 +68,12 @@ impl<T> Deref for Shared<T> {
 impl<T> Clone for Shared<T> {
     fn clone(&self) -> Self {
         Self { place: self.place.clone(), home: self.home.clone() }
+    }
+}
+
+impl<T: PartialEq> PartialEq for Shared<T> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
     }
 }
 
@@ -96,6 +110,18 @@ mod tests {
         assert_eq!((Arc::strong_count(&value), places.lend(|places| places.len())), (1, 1));
         let [next, after] = [(); 2].map(|()| places.put(Arc::clone(&value)));
         assert!(std::ptr::eq(&*next, place) && !std::ptr::eq(&*after, place));
+    }
+
+    #[test]
+    fn what_nobody_else_has_is_taken_out_and_all_else_is_copied() {
+        let (places, value) = (Places::default(), Arc::new(7));
+        let one = places.put(Arc::clone(&value));
+        let other = one.clone();
+        let copy = one.unwrap_or_clone();
+        assert_eq!((Arc::strong_count(&value), places.lend(|places| places.len())), (3, 0));
+        drop(copy);
+        let taken = other.unwrap_or_clone();
+        assert_eq!((*taken, Arc::strong_count(&value), places.lend(|places| places.len())), (7, 2, 1));
     }
 
     #[test]

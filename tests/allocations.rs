@@ -22,6 +22,10 @@ use maskwatch::shutdown::Shutdown;
 use maskwatch::sinks::{Finding, Sink, SinkError, SourceContext, Written};
 use maskwatch::stats::RunStats;
 
+/// Allocations a frame at most: channels without a bound ask for room for 31 messages at a time, and a frame that comes when more are
+/// under way than ever before has nobody's memory to take.
+const MOST: f64 = 0.5;
+
 /// From this size on, an allocation holds pixels or activations.
 const LARGE: usize = 64 * 1024;
 
@@ -173,13 +177,13 @@ fn a_frame_takes_no_memory_anew() {
         let plain = a_frame(&mut analyser, &made_up, false);
         let drawn = a_frame(&mut analyser, &made_up, true);
         println!("{way}, allocations, large ones, bytes of these: {plain:?}, drawn {drawn:?}");
-        assert!(plain[0] <= 0.25 && plain[1] <= 0.0, "{way}: {plain:?}");
-        // Letters are outlined anew.
-        assert!(drawn[0] <= 100.0 && drawn[1] <= 0.0, "{way}, drawn: {drawn:?}");
+        assert!(plain[0] <= MOST && plain[1] <= 0.0, "{way}: {plain:?}");
+        assert!(drawn[0] <= MOST && drawn[1] <= 0.0, "{way}, drawn: {drawn:?}");
         if let Some(video) = &video {
             let faces = a_frame(&mut analyser, video, true);
             println!("{way}, a video with a face, drawn: {faces:?}");
-            assert!(faces[0] <= 200.0 && faces[1] <= 0.5, "{way}, a video with a face, drawn: {faces:?}");
+            // Letters and digits are outlined when they are drawn for the first time, and events are told one by one.
+            assert!(faces[0] <= 3.0 * MOST && faces[1] <= 0.0, "{way}, a video with a face, drawn: {faces:?}");
         }
     }
 }

@@ -85,7 +85,7 @@ fn the_map_is_that_of_the_class_that_was_found() {
                 enlarge(&normalise(&map.values), 224, 224)
             };
             let difference =
-                |class| (&heat_of(class) - &*analysis.heat).mapv(f32::abs).sum() / analysis.heat.len() as f32;
+                |class| (&*heat_of(class) - &*analysis.heat).mapv(f32::abs).sum() / analysis.heat.len() as f32;
             assert!(difference(analysis.label) < 1e-4);
             let to_other = difference((analysis.label + 1) % 2);
             assert!(to_other > least_difference, "{method}: the other class has another map: {to_other}");

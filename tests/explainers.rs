@@ -163,7 +163,7 @@ fn the_refined_method_with_all_components_is_layer_cam() {
     assert!(difference(&normalise(&refined(ReadAt::Layer3, false)), &expected) < 1e-4);
     let both = refined(ReadAt::Both, false);
     let layer4 = enlarge(&normalise(&layer_cam), layer3.grid.0, layer3.grid.1);
-    assert!(difference(&both.mapv(|value| value * value), &(expected * layer4)) < 1e-4);
+    assert!(difference(&both.mapv(|value| value * value), &(expected * &*layer4)) < 1e-4);
     let plain = map(&head, &inference, Method::LayerCamLayer3, MethodSettings::default(), 1);
     assert!(difference(&normalise(&plain), &layer_cam_at_layer3(class_weights)) < 1e-5);
 }

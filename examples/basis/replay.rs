@@ -150,7 +150,7 @@ fn find(scanner: &Scanner, seen: &Seen, folded: &FoldedHead) -> Result<Findings,
     );
     let thresholds: Vec<f32> = scanner.classes().iter().map(|class| default_threshold(class)).collect();
     scan.keep_from(&thresholds);
-    Ok(Findings { evidence, boxes: scan.detections })
+    Ok(Findings { evidence, boxes: scan.detections.into_vec() })
 }
 
 fn still_positions(before: &RgbImage, now: &RgbImage) -> Vec<bool> {

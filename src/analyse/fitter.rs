@@ -180,11 +180,17 @@ mod tests {
         let mut fitter = Fitter::new(COMPONENTS);
         let started = Instant::now();
         // One result waits to be taken, one to be handed over, one request lies in the channel.
-        let mut taken = 0;
-        while started.elapsed() < Duration::from_millis(200) {
-            taken += u64::from(fitter.offer(request(taken, 1.0)).unwrap());
+        for taken in 0..3 {
+            while !fitter.offer(request(taken, 1.0)).unwrap() {
+                assert!(started.elapsed() < Duration::from_secs(10), "{taken} were taken");
+                std::thread::sleep(Duration::from_millis(1));
+            }
         }
-        assert_eq!(taken, 3);
+        let waited = Instant::now();
+        while waited.elapsed() < Duration::from_millis(100) {
+            assert!(!fitter.offer(request(3, 1.0)).unwrap(), "nobody has taken a result");
+        }
+        let started = Instant::now();
         drop(fitter);
         assert!(started.elapsed() < Duration::from_secs(10), "dropping it hangs");
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::basis::{BasisReading, KnownQuestions, Seen, Sighting, SourceBases};
 use super::batch::{self, Answer, each};
 use super::{Analysis, AnalysisSettings, AnalysisTimes, CamBasis, CamSummary, FrameRequest};
-use crate::boxes::{self, Detection};
+use crate::boxes::{self, Detection, PerBox};
 use crate::explain::haycam::PAPER_COMPONENTS;
 use crate::explain::{
     self, ClassActivationMap, Evidence, ExplainError, Explainer, GradientSource, Method, MethodSettings, Reduction,
@@ -306,12 +306,12 @@ impl Boxing {
             }
         };
         let explain = times.explain + watch.lap();
-        let mut found = Vec::new();
+        let mut found = PerBox::new();
         if Some(label) != self.background {
             found = boxes::find(&heat, self.settings.threshold);
             found.retain(|found| self.settings.all_boxes || found.holds_peak);
         }
-        let boxes: Vec<Detection> =
+        let boxes: PerBox<Detection> =
             found.into_iter().map(|found| Detection::in_picture(found, &heat, size, label)).collect();
         Analysis {
             label,

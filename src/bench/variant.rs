@@ -1,7 +1,6 @@
 //! One variant: a model loaded with its options, and what a turn of it measures.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use super::BenchError;
 use super::frames::Frames;
@@ -13,6 +12,7 @@ use super::scan::ScanStages;
 use super::stage::Stage;
 use super::whole::WholeStages;
 use crate::analyse::{Analyser, BatchLimit, FrameRequest, Steps, View};
+use crate::boxes::PerBox;
 use crate::capture::SourceSpec;
 use crate::config::available_threads;
 use crate::config::bench::VariantSettings;
@@ -176,14 +176,14 @@ impl Variant {
             let requests: Vec<FrameRequest> = requests.collect();
             for (frame, analysis) in frames.iter().zip(self.analyser.analyse_batch(&requests)) {
                 let analysis = analysis?;
-                let sightings: Vec<Sighting> = (analysis.boxes.iter().zip(&analysis.box_probabilities))
+                let sightings: PerBox<Sighting> = (analysis.boxes.iter().zip(&analysis.box_probabilities))
                     .map(|(&detection, probabilities)| Sighting { detection, posterior: probabilities.as_slice() })
                     .collect();
                 let update = self.tracker.update(frame.pts, frame.image.dimensions(), &sightings);
                 let mut watch = Stopwatch::start();
                 let picture = self.annotator.annotated(&frame.image, &analysis, &update.tracks, &classes);
                 laps.add(Stage::Draw, watch.lap(), 1);
-                drawn.push(Arc::new(picture.into()));
+                drawn.push(picture.into());
             }
         }
         Ok(drawn)

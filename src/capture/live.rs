@@ -86,7 +86,7 @@ impl Source for Live {
             captured_at,
             read_started: arrived,
             decode_time: arrived.elapsed(),
-            image: Arc::new(image.into()),
+            image: image.into(),
         }))
     }
 }

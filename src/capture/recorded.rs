@@ -90,7 +90,7 @@ impl Recorded {
             captured_at: SystemTime::now(),
             read_started,
             decode_time: read_started.elapsed(),
-            image: Arc::new(image.into()),
+            image: image.into(),
         }))
     }
 

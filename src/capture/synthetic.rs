@@ -48,7 +48,7 @@ impl Synthetic {
         let scenery = noise(width + PICTURES * STEP_PX.0, height + PICTURES * STEP_PX.1);
         let part = |place: u32| {
             let part = crop_imm(&scenery, place * STEP_PX.0, place * STEP_PX.1, width, height);
-            Arc::new(part.to_image().into())
+            SharedImage::from(part.to_image())
         };
         let pictures = (0..PICTURES).map(part).collect();
         Self { name: info.name.as_str().into(), info, pictures, delivered: 0 }
@@ -63,7 +63,7 @@ impl Source for Synthetic {
     fn read(&mut self) -> Result<Option<Frame>, CaptureError> {
         let read_started = Instant::now();
         let index = self.delivered;
-        let image = Arc::clone(&self.pictures[place(index)]);
+        let image = self.pictures[place(index)].clone();
         self.delivered += 1;
         Ok(Some(Frame {
             source: Arc::clone(&self.name),

@@ -5,11 +5,11 @@ mod line;
 use std::sync::OnceLock;
 
 use image::{Rgb, RgbImage};
-use ndarray::{Array2, CowArray, Ix2};
+use ndarray::{Array1, Array2, CowArray, Ix2};
 
 use super::palette::heat_colours;
-use crate::explain::normalise::{Alignment, bilinear_weights, enlarge};
-use crate::recycled::room;
+use crate::explain::normalise::{Alignment, bilinear_weight, enlarge, position};
+use crate::recycled::{Recycled, room};
 use line::{Across, Paints};
 
 /// Weight of the heat colour at the hottest place; the picture must stay visible under it.
@@ -42,34 +42,35 @@ pub fn blended(picture: &RgbImage, heat: &Array2<f32>) -> RgbImage {
 /// Paints lines of a picture, in any order.
 struct Brush<'a> {
     heat: CowArray<'a, f32, Ix2>,
-    /// For each line the two rows of the map between which it lies, and how far along.
-    down: Vec<(usize, usize, f32)>,
     across: Across,
+    /// Lines of the picture.
+    height: usize,
     /// Of each column of the map, in 255ths, the last one twice.
-    levels: Vec<f32>,
+    levels: Recycled<Array1<f32>>,
 }
 
 impl<'a> Brush<'a> {
     fn new(heat: &'a Array2<f32>, (width, height): (u32, u32)) -> Self {
         Self {
             heat: heat.as_standard_layout(),
-            down: bilinear_weights(heat.nrows(), height as usize, Alignment::Edges).collect(),
             across: Across::new(heat.ncols(), width as usize),
-            levels: vec![0.0; heat.ncols() + 1],
+            height: height as usize,
+            levels: Recycled::filled(heat.ncols() + 1, 0.0),
         }
     }
 
     fn paint(&mut self, y: usize, line: &mut [u8]) {
+        let (rows, columns) = self.heat.dim();
+        let (above, below, part) = bilinear_weight(rows, position(rows, self.height, Alignment::Edges, y));
         let values = self.heat.as_slice().expect("the map is in standard layout");
-        let row = |row: usize| &values[row * self.heat.ncols()..][..self.heat.ncols()];
-        let (above, below, part) = self.down[y];
+        let [above, below] = [above, below].map(|row| &values[row * columns..][..columns]);
+        let levels = self.levels.as_slice_mut().expect("it has one axis");
         // Down first: one value for each place of the map's row, not for each pixel of the picture's.
-        let (last, levels) = self.levels.split_last_mut().expect("there is a level more than columns");
-        for ((level, above), below) in levels.iter_mut().zip(row(above)).zip(row(below)) {
+        for ((level, above), below) in levels.iter_mut().zip(above).zip(below) {
             *level = (above + (below - above) * part) * 255.0;
-            *last = *level;
         }
-        self.across.paint(line, &self.levels, paints());
+        levels[columns] = levels[columns - 1];
+        self.across.paint(line, levels, paints());
     }
 }
 
@@ -104,15 +105,16 @@ mod tests {
 
     /// Pixel by pixel, as it is defined.
     fn by_definition(picture: &RgbImage, heat: &Array2<f32>) -> RgbImage {
-        let across: Vec<_> = bilinear_weights(heat.ncols(), picture.width() as usize, Alignment::Edges).collect();
-        let down: Vec<_> = bilinear_weights(heat.nrows(), picture.height() as usize, Alignment::Edges).collect();
+        let weight = |source: usize, target: u32, place: u32| {
+            bilinear_weight(source, position(source, target as usize, Alignment::Edges, place as usize))
+        };
         RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
-            let (above, below, part) = down[y as usize];
+            let (above, below, part) = weight(heat.nrows(), picture.height(), y);
             let level = |column| {
                 let (above, below) = (heat[[above, column]], heat[[below, column]]);
                 (above + (below - above) * part) * 255.0
             };
-            let (left, right, part) = across[x as usize];
+            let (left, right, part) = weight(heat.ncols(), picture.width(), x);
             let level = (level(left) + (level(right) - level(left)) * part) as u8;
             let [red, green, blue, weight] = paints()[usize::from(level)].map(u32::from);
             let [old_red, old_green, old_blue] = picture.get_pixel(x, y).0.map(u32::from);

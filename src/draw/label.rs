@@ -1,8 +1,11 @@
 //! Text on a coloured tag.
 
-use ab_glyph::{Font as _, FontRef, Glyph, PxScale, ScaleFont, point};
+mod glyphs;
+
+use ab_glyph::{Font as _, FontRef, GlyphId, PxScale, ScaleFont};
 use image::RgbImage;
 
+use self::glyphs::Glyphs;
 use super::fill;
 use super::palette::{Rgb, text_colour};
 use crate::geometry::Rect;
@@ -17,7 +20,10 @@ pub const BUNDLED_FONT: &[u8] = include_bytes!("fonts/DejaVuSans-Bold.ttf");
 
 /// A font with which tags are drawn.
 #[derive(Debug)]
-pub struct Font(FontRef<'static>);
+pub struct Font {
+    outlines: FontRef<'static>,
+    glyphs: Glyphs,
+}
 
 /// Space around the text, as a share of its height.
 const MARGIN: f32 = 0.2;
@@ -29,7 +35,8 @@ impl Font {
     ///
     /// When the font in the program is damaged.
     pub fn bundled() -> Result<Self, LabelError> {
-        FontRef::try_from_slice(BUNDLED_FONT).map(Self).map_err(LabelError)
+        let outlines = FontRef::try_from_slice(BUNDLED_FONT).map_err(LabelError)?;
+        Ok(Self { outlines, glyphs: Glyphs::default() })
     }
 
     /// Upper left corner of a tag for a box: above it where there is room, otherwise inside it at its top, and never
@@ -50,35 +57,24 @@ impl Font {
         self.draw_text(picture, text, text_px, corner, text_colour(colour));
     }
 
-    /// Draws text, its upper left corner at `place`, over what is there; what lies beyond the picture is cut off.
+    /// Draws text, its upper left corner at `place`, over what is there; what lies beyond the picture is cut off. Its lines lie on
+    /// whole pixels, its letters on quarters of one.
     pub fn draw_text(&self, picture: &mut RgbImage, text: &str, text_px: f32, place: (f32, f32), ink: Rgb) {
-        let (glyphs, _) = self.lay_out(text, text_px);
-        for mut glyph in glyphs {
-            glyph.position.x += place.0;
-            glyph.position.y += place.1;
-            let Some(outlined) = self.0.outline_glyph(glyph) else { continue };
-            let corner = outlined.px_bounds().min;
-            outlined.draw(|x, y, coverage| {
-                let (x, y) = (corner.x as i64 + i64::from(x), corner.y as i64 + i64::from(y));
-                let (Ok(x), Ok(y)) = (u32::try_from(x), u32::try_from(y)) else { return };
-                let Some(pixel) = picture.get_pixel_mut_checked(x, y) else { return };
-                for (channel, ink) in pixel.0.iter_mut().zip(ink) {
-                    *channel = (f32::from(*channel) * (1.0 - coverage) + f32::from(ink) * coverage).round() as u8;
-                }
-            });
-        }
+        let baseline = place.1 + self.outlines.as_scaled(PxScale::from(text_px)).ascent();
+        let line = self.lay_out(text, text_px).map(|(glyph, left, _)| (glyph, place.0 + left));
+        self.glyphs.draw(&self.outlines, picture, text_px, line, baseline.round() as i64, ink);
     }
 
     /// Width and height of a tag in pixels.
     pub fn tag_size(&self, text: &str, text_px: f32) -> (u32, u32) {
         let margin = text_px * MARGIN;
-        let (_, width) = self.lay_out(text, text_px);
+        let width = self.text_width(text, text_px);
         ((width + 2.0 * margin).ceil() as u32, (text_px + 2.0 * margin).ceil() as u32)
     }
 
     /// Width of a text in pixels.
     pub fn text_width(&self, text: &str, text_px: f32) -> f32 {
-        self.lay_out(text, text_px).1
+        self.lay_out(text, text_px).last().map_or(0.0, |(.., right)| right)
     }
 
     /// The text and its height so that its tag is at most `width_px` wide: smaller first, down to the lower of the two
@@ -100,20 +96,15 @@ impl Font {
         (text_px, shown)
     }
 
-    /// Glyphs of one line of text whose upper left corner is the origin, and its width.
-    fn lay_out(&self, text: &str, text_px: f32) -> (Vec<Glyph>, f32) {
-        let font = self.0.as_scaled(PxScale::from(text_px));
-        let mut glyphs = Vec::with_capacity(text.len());
-        let mut x = 0.0;
-        for character in text.chars() {
-            let id = font.glyph_id(character);
-            if let Some(previous) = glyphs.last().map(|glyph: &Glyph| glyph.id) {
-                x += font.kern(previous, id);
-            }
-            glyphs.push(id.with_scale_and_position(text_px, point(x, font.ascent())));
-            x += font.h_advance(id);
-        }
-        (glyphs, x)
+    /// Glyphs of one line of text, and where each begins and ends across, from the left end of the text.
+    fn lay_out(&self, text: &str, text_px: f32) -> impl Iterator<Item = (GlyphId, f32, f32)> {
+        let font = self.outlines.as_scaled(PxScale::from(text_px));
+        text.chars().scan((None, 0.0), move |(previous, end), character| {
+            let glyph = font.glyph_id(character);
+            let left = *end + previous.replace(glyph).map_or(0.0, |previous| font.kern(previous, glyph));
+            *end = left + font.h_advance(glyph);
+            Some((glyph, left, *end))
+        })
     }
 }
 

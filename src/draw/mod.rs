@@ -5,9 +5,13 @@ mod heat;
 mod label;
 pub mod palette;
 
+use std::cell::Cell;
+use std::fmt::{self, Write as _};
+
 use image::RgbImage;
 
 use crate::analyse::Analysis;
+use crate::boxes::PerBox;
 use crate::geometry::Rect;
 use crate::labels::BACKGROUND;
 use crate::recycled::Memory;
@@ -26,6 +30,11 @@ pub struct Annotator {
 /// Text height as a share of the picture's shorter side, and never below this many pixels: readable at 240p and at 4K.
 const TEXT_SHARE: f32 = 1.0 / 22.0;
 const MIN_TEXT_PX: f32 = 13.0;
+
+thread_local! {
+    /// Where what is to be drawn is written.
+    static TEXT: Cell<String> = const { Cell::new(String::new()) };
+}
 
 impl Annotator {
     /// Loads the bundled font.
@@ -64,14 +73,15 @@ impl Annotator {
                 outline(picture, track.rect, line_px, label_colour(track.label, classes));
             }
             // The strongest last, so that it can be read where tags overlap.
-            let mut tags: Vec<_> = seen.collect();
+            let mut tags: PerBox<_> = seen.collect();
             tags.sort_by(|(.., one), (.., other)| one.detection.score.total_cmp(&other.detection.score));
             for (track, id, seen) in tags {
-                let text = format!("{} {:.2} #{id}", track.label.name(classes), seen.detection.score);
-                self.tag(picture, track.rect, &text, text_px, label_colour(track.label, classes));
+                let text = format_args!("{} {:.2} #{id}", track.label.name(classes), seen.detection.score);
+                self.tag(picture, Some(track.rect), text, text_px, label_colour(track.label, classes));
             }
             if analysis.boxes.is_empty() {
-                self.font.draw_tag(picture, name, text_px, (0, 0), palette::class_colour(name, analysis.label));
+                let colour = palette::class_colour(name, analysis.label);
+                self.tag(picture, None, format_args!("{name}"), text_px, colour);
             }
             return;
         }
@@ -79,18 +89,19 @@ impl Annotator {
             let colour = palette::class_colour(&classes[detection.label], detection.label);
             outline(picture, detection.rect, line_px, colour);
         }
-        let text = format!("{name} {:.0} %", f64::from(analysis.confidence) * 100.0);
+        let text = format_args!("{name} {:.0} %", f64::from(analysis.confidence) * 100.0);
         let colour = palette::class_colour(name, analysis.label);
-        match analysis.boxes.first() {
-            Some(found) => self.tag(picture, found.rect, &text, text_px, colour),
-            None => self.font.draw_tag(picture, &text, text_px, (0, 0), colour),
-        }
+        self.tag(picture, analysis.boxes.first().map(|found| found.rect), text, text_px, colour);
     }
 
-    /// Writes on a tag at a box.
-    fn tag(&self, picture: &mut RgbImage, rect: Rect, text: &str, text_px: f32, colour: Rgb) {
-        let place = self.font.tag_position(text, text_px, rect, picture.dimensions());
-        self.font.draw_tag(picture, text, text_px, place, colour);
+    /// Writes on a tag at a box, or in the corner of the picture.
+    fn tag(&self, picture: &mut RgbImage, rect: Option<Rect>, text: fmt::Arguments, text_px: f32, colour: Rgb) {
+        let mut written = TEXT.take();
+        written.clear();
+        written.write_fmt(text).expect("memory is all that it takes");
+        let place = rect.map(|rect| self.font.tag_position(&written, text_px, rect, picture.dimensions()));
+        self.font.draw_tag(picture, &written, text_px, place.unwrap_or_default(), colour);
+        TEXT.set(written);
     }
 }
 
@@ -139,8 +150,8 @@ mod tests {
             confidence: 0.97,
             probabilities: Array1::from(vec![0.97, 0.02, 0.01]).into(),
             heat: Array2::from_shape_fn((224, 224), |(row, column)| ((row + column) as f32 / 446.0).min(1.0)).into(),
-            box_probabilities: Vec::new(),
-            boxes,
+            box_probabilities: PerBox::new(),
+            boxes: boxes.into(),
             cam: CamSummary { method: Method::Cam, reduction: None, basis: None },
             scan: None,
             times: Default::default(),

@@ -153,7 +153,7 @@ impl From<&Basis> for Reduction {
 
 /// Heat from 0 to 1 in (rows, columns), as boxes are drawn from it, of a map of any range: normalised, then enlarged.
 pub fn heat(map: &Array2<f32>, rows: usize, columns: usize) -> Recycled<Array2<f32>> {
-    enlarge(&Recycled::from(normalise(map)), rows, columns).into()
+    enlarge(&Recycled::from(normalise(map)), rows, columns)
 }
 
 impl ClassActivationMap {

@@ -25,25 +25,31 @@ pub enum Alignment {
 }
 
 /// Bilinear enlargement to (rows, columns), edges on edges.
-pub fn enlarge(map: &Array2<f32>, rows: usize, columns: usize) -> Array2<f32> {
+pub fn enlarge(map: &Array2<f32>, rows: usize, columns: usize) -> Recycled<Array2<f32>> {
     enlarge_aligned(map, rows, columns, Alignment::Edges)
 }
 
 /// Bilinear enlargement to (rows, columns).
-pub fn enlarge_aligned(map: &Array2<f32>, rows: usize, columns: usize, alignment: Alignment) -> Array2<f32> {
+pub fn enlarge_aligned(map: &Array2<f32>, rows: usize, columns: usize, alignment: Alignment) -> Recycled<Array2<f32>> {
     let vertical = bilinear_weights(map.nrows(), rows, alignment);
     let horizontal = bilinear_weights(map.ncols(), columns, alignment);
     blend(map, vertical, horizontal)
 }
 
-/// The part of a map enlarged to (rows, columns), edges on edges, that holds all places of at least `floor` and more than 0, and the
-/// row and column where it begins. Nothing where there are none.
-pub fn enlarge_from(
-    map: &Array2<f32>,
-    rows: usize,
-    columns: usize,
-    floor: f32,
-) -> Option<(Array2<f32>, (usize, usize))> {
+/// A part of a map.
+#[derive(Debug)]
+pub struct Part {
+    /// Its values.
+    pub values: Recycled<Array2<f32>>,
+    /// The row of the map where it begins.
+    pub top: usize,
+    /// The column of the map where it begins.
+    pub left: usize,
+}
+
+/// The part of a map enlarged to (rows, columns), edges on edges, that holds all places of at least `floor` and more than 0. Nothing
+/// where there are none.
+pub fn enlarge_from(map: &Array2<f32>, rows: usize, columns: usize, floor: f32) -> Option<Part> {
     let is_warm = |value: &f32| *value >= floor && *value > 0.0;
     let warm = map.indexed_iter().filter(|(_, value)| is_warm(value)).map(|(place, _)| place);
     let (top_left, bottom_right) =
@@ -61,14 +67,14 @@ pub fn enlarge_from(
     };
     let (top, vertical) = part(map.nrows(), rows, top_left.0, bottom_right.0)?;
     let (left, horizontal) = part(map.ncols(), columns, top_left.1, bottom_right.1)?;
-    Some((blend(map, vertical, horizontal), (top, left)))
+    Some(Part { values: blend(map, vertical, horizontal), top, left })
 }
 
 fn blend(
     map: &Array2<f32>,
     vertical: impl ExactSizeIterator<Item = BilinearWeight>,
     horizontal: impl ExactSizeIterator<Item = BilinearWeight>,
-) -> Array2<f32> {
+) -> Recycled<Array2<f32>> {
     let (rows, columns) = (vertical.len(), horizontal.len());
     // First across, for the few rows that there are.
     let mut across = Recycled::<Array2<f32>>::filled((map.nrows(), columns), 0.0);
@@ -83,28 +89,35 @@ fn blend(
         let [upper, lower] = [top, bottom].map(|row| across.row(row).to_slice().expect("rows are made as one piece"));
         enlarged.extend(upper.iter().zip(lower).map(|(upper, lower)| upper * (1.0 - down) + lower * down));
     }
-    Array2::from_shape_vec((rows, columns), enlarged).expect("as many values as places")
+    Array2::from_shape_vec((rows, columns), enlarged).expect("as many values as places").into()
 }
 
 /// The two places of the source between which a place of the target lies, and how far along.
-type BilinearWeight = (usize, usize, f32);
+pub(crate) type BilinearWeight = (usize, usize, f32);
 
 /// For each place of the target.
-pub(crate) fn bilinear_weights(
+fn bilinear_weights(
     source: usize,
     target: usize,
     alignment: Alignment,
 ) -> impl ExactSizeIterator<Item = BilinearWeight> + Clone {
+    (0..target).map(move |place| bilinear_weight(source, position(source, target, alignment, place)))
+}
+
+/// Of a position of the source.
+pub(crate) fn bilinear_weight(source: usize, position: f32) -> BilinearWeight {
+    let before = position.floor();
+    (before as usize, (before as usize + 1).min(source - 1), position - before)
+}
+
+/// Where a place of the target lies on a source of so many places: between 0 and its last one.
+pub(crate) fn position(source: usize, target: usize, alignment: Alignment, place: usize) -> f32 {
     let last = (source - 1) as f32;
-    (0..target).map(move |place| {
-        let position = match alignment {
-            Alignment::Edges => (place as f32 + 0.5) * source as f32 / target as f32 - 0.5,
-            Alignment::Corners => place as f32 * last / (target.max(2) - 1) as f32,
-        };
-        let position = position.clamp(0.0, last);
-        let before = position.floor();
-        (before as usize, (before as usize + 1).min(source - 1), position - before)
-    })
+    let position = match alignment {
+        Alignment::Edges => (place as f32 + 0.5) * source as f32 / target as f32 - 0.5,
+        Alignment::Corners => place as f32 * last / (target.max(2) - 1) as f32,
+    };
+    position.clamp(0.0, last)
 }
 
 #[cfg(test)]
@@ -151,9 +164,9 @@ mod tests {
             places.iter().for_each(|&place| map[place] = 0.9);
             for (rows, columns) in [(56, 96), (90, 161), (7, 12), (3, 5)] {
                 let whole = enlarge(&map, rows, columns);
-                let (part, (top, left)) = enlarge_from(&map, rows, columns, 0.05).unwrap();
+                let Part { values: part, top, left } = enlarge_from(&map, rows, columns, 0.05).unwrap();
                 let (bottom, right) = (top + part.nrows(), left + part.ncols());
-                assert_eq!(part, whole.slice(ndarray::s![top..bottom, left..right]));
+                assert_eq!(*part, whole.slice(ndarray::s![top..bottom, left..right]));
                 let is_outside = |(row, column)| !((top..bottom).contains(&row) && (left..right).contains(&column));
                 let warm = whole.indexed_iter().filter(|(_, value)| **value >= 0.05);
                 assert!(warm.into_iter().all(|(place, _)| !is_outside(place)), "{places:?}");

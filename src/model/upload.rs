@@ -271,7 +271,7 @@ impl Copies {
         let places = places_by_size(&borrowed);
         let (sender, done) = bounded(places.len());
         for (number, group) in places.iter().enumerate() {
-            let images: Vec<SharedImage> = group.iter().map(|&index| Arc::clone(&images[index])).collect();
+            let images: Vec<SharedImage> = group.iter().map(|&index| images[index].clone()).collect();
             let (uploader, sender) = (Arc::clone(uploader), sender.clone());
             rayon::spawn(move || {
                 let images: Vec<&RgbImage> = images.iter().map(|image| &***image).collect();
@@ -332,7 +332,7 @@ mod tests {
     use super::*;
 
     fn image(width: u32, level: u8) -> SharedImage {
-        Arc::new(RgbImage::from_pixel(width, 2, image::Rgb([level, 0, 255 - level])).into())
+        RgbImage::from_pixel(width, 2, image::Rgb([level, 0, 255 - level])).into()
     }
 
     fn first_levels(frames: &UploadedFrames) -> Vec<i64> {

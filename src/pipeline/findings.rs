@@ -12,6 +12,7 @@ use super::report::Report;
 use super::stages::Analysed;
 use super::summary::StageTimes;
 use crate::analyse::Analysis;
+use crate::boxes::PerBox;
 use crate::capture::{CaptureError, Policy, SourceInfo, SourceState};
 use crate::draw::Annotator;
 use crate::frame::Frame;
@@ -227,7 +228,7 @@ impl Findings {
     fn track(&mut self, source: usize, frame: &Frame, analysis: &Analysis) -> (TrackUpdate, Vec<Alarm>) {
         let open = self.sources.get_mut(&source).expect("a source is open when its frames come");
         open.captured_at = frame.captured_at;
-        let sightings: Vec<Sighting> = (analysis.boxes.iter().zip(&analysis.box_probabilities))
+        let sightings: PerBox<Sighting> = (analysis.boxes.iter().zip(&analysis.box_probabilities))
             .map(|(&detection, probabilities)| Sighting { detection, posterior: probabilities.as_slice() })
             .collect();
         let update = open.tracker.update(frame.pts, frame.image.dimensions(), &sightings);

@@ -2,7 +2,7 @@
 //!
 //! While the network looks at a batch, the next one is on its way to it, and [`super::explanation`] is busy with one before.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -179,7 +179,7 @@ fn look(messages: Batch<Captured>, submission: &Submission, gate: &Mutex<Gate>) 
     let is_urgent = messages.iter().filter_map(request).any(|request| request.live || gate.compares(&request));
     let messages: Batch<_> = messages.into_iter().zip(verdicts).collect();
     let image = |(captured, verdict): &(Captured, Option<Verdict>)| match (captured, verdict) {
-        (Captured::Frame { frame, .. }, Some(Verdict::Changed(_))) => Some(Arc::clone(&frame.image)),
+        (Captured::Frame { frame, .. }, Some(Verdict::Changed(_))) => Some(frame.image.clone()),
         _ => None,
     };
     let images: Batch<_> = messages.iter().filter_map(image).collect();
@@ -205,6 +205,8 @@ fn request(captured: &Captured) -> Option<FrameRequest<'_>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use crossbeam_channel::bounded;
     use image::RgbImage;
 
@@ -332,7 +334,7 @@ mod tests {
             let finding = finding(index, (64, 48), Duration::from_millis(40 * index));
             let image =
                 RgbImage::from_fn(64, 48, |x, y| image::Rgb([(3 * x) as u8, (30 * index) as u8, (2 * y) as u8]));
-            let frame = Frame { image: Arc::new(image.into()), ..finding.frame.clone() };
+            let frame = Frame { image: image.into(), ..finding.frame.clone() };
             let info = Arc::clone(&finding.info);
             assert!(sender.send_waiting(Captured::Frame { source, info, policy, frame }).is_ok());
         }

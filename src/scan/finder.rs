@@ -5,7 +5,7 @@ use super::near::{Distance, Peak};
 use super::regions::{self, Region};
 use super::settings::ScanSettings;
 use super::{Scan, ScanTimes, ScanView, settle};
-use crate::boxes::Detection;
+use crate::boxes::{Detection, PerBox};
 use crate::explain::Reduction;
 use crate::stopwatch::Stopwatch;
 
@@ -36,7 +36,7 @@ impl Finder {
         let maps_time = watch.lap();
         let ScanView { frame, size } = view;
         let cells = ((size.height / CELL_PX) as usize, (size.width / CELL_PX) as usize);
-        let mut found = Vec::new();
+        let mut found = PerBox::new();
         for (label, map) in maps.iter().enumerate().filter(|(label, _)| Some(*label) != self.background) {
             let regions = regions::find_enlarged(map, cells, &self.settings);
             found.extend(regions.into_iter().map(|Region { rect, peak, score }| {

@@ -10,9 +10,9 @@
 //! * product: p_c min(1, m_c / saturation).
 
 use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, s};
-use smallvec::SmallVec;
 
 use super::settings::{ScanMap, ScanSettings};
+use crate::labels::PerClass;
 use crate::recycled::Recycled;
 
 /// The last layer of the network.
@@ -26,8 +26,8 @@ pub struct Head<'a> {
     pub background: Option<usize>,
 }
 
-/// One for each class: as many as a mask detector has lie where the list itself does.
-pub type Maps = SmallVec<[Recycled<Array2<f32>>; 4]>;
+/// A map a class.
+pub type Maps = PerClass<Recycled<Array2<f32>>>;
 
 /// What activations say of each class at each position.
 #[derive(Debug, Clone, PartialEq)]

@@ -26,7 +26,7 @@ use std::time::Duration;
 use image::RgbImage;
 use ndarray::Array1;
 
-use crate::boxes::Detection;
+use crate::boxes::{Detection, PerBox};
 use crate::explain::{ExplainError, Reduction};
 use crate::labels::BACKGROUND;
 use crate::model::device_layer::DeviceLayer;
@@ -57,9 +57,9 @@ pub struct Scanner {
 #[derive(Debug, Clone)]
 pub struct Scan {
     /// Faces, by falling score.
-    pub detections: Vec<Detection>,
+    pub detections: PerBox<Detection>,
     /// Where each detection's map is highest, in the order of the detections.
-    pub peaks: Vec<Peak>,
+    pub peaks: PerBox<Peak>,
     /// A map a class in [0, 1], (rows, columns) of the grid; zeros for `background`.
     pub maps: Maps,
     /// What activations say of each position; positions run row by row through the grid.
@@ -240,11 +240,8 @@ impl Scan {
     ///
     /// When there are fewer thresholds than classes.
     pub fn keep_from(&mut self, thresholds: &[f32]) {
-        let counts: Vec<bool> = self.detections.iter().map(|found| found.score >= thresholds[found.label]).collect();
-        let mut counting = counts.iter();
-        self.detections.retain(|_| counting.next() == Some(&true));
-        let mut counting = counts.iter();
-        self.peaks.retain(|_| counting.next() == Some(&true));
+        let found = std::mem::take(&mut self.detections).into_iter().zip(std::mem::take(&mut self.peaks));
+        (self.detections, self.peaks) = found.filter(|(found, _)| found.score >= thresholds[found.label]).unzip();
     }
 
     /// Rows and columns of the far view's grid.

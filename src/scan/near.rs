@@ -105,7 +105,7 @@ impl Scan {
         if let Some(near) = &self.near
             && self.peaks.iter().any(|peak| peak.distance == Distance::Near)
         {
-            near.maps.iter().for_each(|map| heat_up(&Recycled::from(enlarge(map, rows, columns))));
+            near.maps.iter().for_each(|map| heat_up(&enlarge(map, rows, columns)));
         }
         heat
     }
@@ -131,7 +131,7 @@ mod tests {
         };
         Scan {
             detections: found.iter().map(detection).collect(),
-            peaks: vec![Peak { distance: Distance::Far, row: 0, column: 0 }; found.len()],
+            peaks: found.iter().map(|_| Peak { distance: Distance::Far, row: 0, column: 0 }).collect(),
             maps: [Array2::from_elem((4, 4), heat).into()].into_iter().collect(),
             reading: Reading::of(Array2::ones((16, 2)).into()),
             near: None,

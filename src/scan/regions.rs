@@ -4,11 +4,13 @@
 //! is the peak of a new one. Where two regions meet, they become one unless the map has fallen far enough below the lower of
 //! their peaks. A threshold alone would join faces that stand side by side, or part of a face's own unevenness.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use ndarray::Array2;
 
 use super::settings::ScanSettings;
+use crate::boxes::PerBox;
 use crate::explain::normalise::enlarge_from;
 use crate::geometry::Rect;
 
@@ -28,49 +30,74 @@ type Label = u32;
 /// No region yet.
 const NONE: Label = Label::MAX;
 
+thread_local! {
+    static BASINS: RefCell<Basins> = RefCell::default();
+}
+
 /// Regions of a map with values in [0, 1], by falling score.
-pub fn find(map: &Array2<f32>, settings: &ScanSettings) -> Vec<Region> {
-    let watershed = Watershed::of(map, settings);
-    let mut regions = watershed.regions(settings.extent);
-    regions.sort_by(|one, other| other.score.total_cmp(&one.score).then(one.peak.cmp(&other.peak)));
+pub fn find(map: &Array2<f32>, settings: &ScanSettings) -> PerBox<Region> {
+    let mut regions = BASINS.with_borrow_mut(|basins| {
+        let mut watershed = Watershed::of(map, basins, settings);
+        watershed.regions(settings.extent)
+    });
+    // No two have one peak.
+    regions.sort_unstable_by(|one, other| other.score.total_cmp(&one.score).then(one.peak.cmp(&other.peak)));
     regions
 }
 
 /// Regions of a map that is enlarged to (rows, columns), of which no more is made than is warm enough for one.
-pub fn find_enlarged(map: &Array2<f32>, (rows, columns): (usize, usize), settings: &ScanSettings) -> Vec<Region> {
-    let Some((part, (top, left))) = enlarge_from(map, rows, columns, settings.floor) else { return Vec::new() };
-    let mut regions = find(&part, settings);
+pub fn find_enlarged(map: &Array2<f32>, (rows, columns): (usize, usize), settings: &ScanSettings) -> PerBox<Region> {
+    let Some(part) = enlarge_from(map, rows, columns, settings.floor) else { return PerBox::new() };
+    let mut regions = find(&part.values, settings);
     for Region { rect, peak, .. } in &mut regions {
-        *rect = Rect { x: rect.x + left as u32, y: rect.y + top as u32, ..*rect };
-        *peak = (peak.0 + top, peak.1 + left);
+        *rect = Rect { x: rect.x + part.left as u32, y: rect.y + part.top as u32, ..*rect };
+        *peak = (peak.0 + part.top, peak.1 + part.left);
     }
     regions
 }
 
-/// Regions under construction: labels of cells, and what labels have become one (union-find).
+/// Regions under construction.
 struct Watershed<'a> {
     map: &'a Array2<f32>,
+    basins: &'a mut Basins,
+}
+
+/// Labels of cells, and what labels have become one (union-find). Whoever comes next works in the same memory.
+#[derive(Default)]
+struct Basins {
+    /// Row and column of the warm ones.
+    cells: Vec<(u32, u32)>,
     /// A label a cell; row by row.
     labels: Vec<Label>,
     /// By label: the one that it has become part of, or itself.
     parents: Vec<Label>,
     /// By label: the cell where it began, which is its highest.
     peaks: Vec<(usize, usize)>,
+    /// Whether a cell is part of a region that is done; row by row.
+    is_taken: Vec<bool>,
+    /// Cells of a region whose neighbours are to be looked at.
+    pending: VecDeque<(usize, usize)>,
 }
 
 impl<'a> Watershed<'a> {
-    fn of(map: &'a Array2<f32>, settings: &ScanSettings) -> Self {
+    fn of(map: &'a Array2<f32>, basins: &'a mut Basins, settings: &ScanSettings) -> Self {
         let is_warm = |value: &f32| *value >= settings.floor && *value > 0.0;
-        let mut cells: Vec<(u32, u32)> = Vec::with_capacity(map.iter().filter(|value| is_warm(value)).count());
         let warm = map.indexed_iter().filter(|(_, value)| is_warm(value));
+        let mut cells = std::mem::take(&mut basins.cells);
+        cells.clear();
         cells.extend(warm.map(|((row, column), _)| (row as u32, column as u32)));
         let at = |(row, column): (u32, u32)| (row as usize, column as usize);
         // Equals by their place, so that the answer is always the same.
         cells.sort_unstable_by(|&one, &other| map[at(other)].total_cmp(&map[at(one)]).then(one.cmp(&other)));
-        let mut watershed = Self { map, labels: vec![NONE; map.len()], parents: Vec::new(), peaks: Vec::new() };
-        for cell in cells {
+        basins.labels.clear();
+        basins.labels.resize(map.len(), NONE);
+        basins.parents.clear();
+        basins.peaks.clear();
+        let mut watershed = Self { map, basins };
+        for &cell in &cells {
             watershed.visit(at(cell), settings.prominence);
         }
+        watershed.basins.cells = cells;
         watershed
     }
 
@@ -79,7 +106,7 @@ impl<'a> Watershed<'a> {
         let mut count = 0;
         let mut steepest: Option<(f32, Label)> = None;
         for neighbour in neighbours(cell, self.map.dim()) {
-            let label = self.labels[self.index(neighbour)];
+            let label = self.basins.labels[self.index(neighbour)];
             if label == NONE {
                 continue;
             }
@@ -94,13 +121,13 @@ impl<'a> Watershed<'a> {
         }
         let index = self.index(cell);
         let Some((_, joined)) = steepest else {
-            let label = self.parents.len() as Label;
-            self.labels[index] = label;
-            self.parents.push(label);
-            self.peaks.push(cell);
+            let label = self.basins.parents.len() as Label;
+            self.basins.labels[index] = label;
+            self.basins.parents.push(label);
+            self.basins.peaks.push(cell);
             return;
         };
-        self.labels[index] = joined;
+        self.basins.labels[index] = joined;
         self.merge(&touched[..count], self.map[cell], prominence);
     }
 
@@ -109,17 +136,18 @@ impl<'a> Watershed<'a> {
         // Labels are given by falling peaks, so the first is the highest.
         let Some(&highest) = roots.iter().min() else { return };
         for &root in roots {
-            if root != highest && value >= (1.0 - prominence) * self.map[self.peaks[root as usize]] {
-                self.parents[root as usize] = highest;
+            if root != highest && value >= (1.0 - prominence) * self.map[self.basins.peaks[root as usize]] {
+                self.basins.parents[root as usize] = highest;
             }
         }
     }
 
     fn root(&mut self, label: Label) -> Label {
+        let parents = &mut self.basins.parents;
         let mut root = label as usize;
-        while self.parents[root] as usize != root {
-            self.parents[root] = self.parents[self.parents[root] as usize];
-            root = self.parents[root] as usize;
+        while parents[root] as usize != root {
+            parents[root] = parents[parents[root] as usize];
+            root = parents[root] as usize;
         }
         root as Label
     }
@@ -129,37 +157,41 @@ impl<'a> Watershed<'a> {
     }
 
     /// What is left of each region within reach of its peak: connected with it, and at least `extent` of its height.
-    fn regions(mut self, extent: f32) -> Vec<Region> {
-        let labels = 0..self.parents.len() as Label;
-        let roots: Vec<Label> = labels.filter(|&label| self.parents[label as usize] == label).collect();
-        let mut regions = Vec::with_capacity(roots.len());
-        let mut pending = VecDeque::new();
-        let mut is_taken = vec![false; self.map.len()];
-        for root in roots {
-            let peak = self.peaks[root as usize];
-            let score = self.map[peak];
-            let (mut top, mut bottom, mut left, mut right) = (peak.0, peak.0, peak.1, peak.1);
-            is_taken[peak.0 * self.map.ncols() + peak.1] = true;
-            pending.push_back(peak);
-            while let Some(cell) = pending.pop_front() {
-                (top, bottom, left, right) = (top.min(cell.0), bottom.max(cell.0), left.min(cell.1), right.max(cell.1));
-                for neighbour in neighbours(cell, self.map.dim()) {
-                    let index = self.index(neighbour);
-                    let label = self.labels[index];
-                    if label == NONE || is_taken[index] || self.map[neighbour] < extent * score {
-                        continue;
-                    }
-                    if self.root(label) == root {
-                        is_taken[index] = true;
-                        pending.push_back(neighbour);
-                    }
-                }
+    fn regions(&mut self, extent: f32) -> PerBox<Region> {
+        let mut regions = PerBox::new();
+        self.basins.is_taken.clear();
+        self.basins.is_taken.resize(self.map.len(), false);
+        for label in 0..self.basins.parents.len() as Label {
+            if self.basins.parents[label as usize] == label {
+                regions.push(self.region(label, extent));
             }
-            let (width, height) = (right - left + 1, bottom - top + 1);
-            let rect = Rect { x: left as u32, y: top as u32, width: width as u32, height: height as u32 };
-            regions.push(Region { rect, peak, score });
         }
         regions
+    }
+
+    fn region(&mut self, root: Label, extent: f32) -> Region {
+        let peak = self.basins.peaks[root as usize];
+        let score = self.map[peak];
+        let (mut top, mut bottom, mut left, mut right) = (peak.0, peak.0, peak.1, peak.1);
+        let index = self.index(peak);
+        self.basins.is_taken[index] = true;
+        self.basins.pending.push_back(peak);
+        while let Some(cell) = self.basins.pending.pop_front() {
+            (top, bottom, left, right) = (top.min(cell.0), bottom.max(cell.0), left.min(cell.1), right.max(cell.1));
+            for neighbour in neighbours(cell, self.map.dim()) {
+                let index = self.index(neighbour);
+                let label = self.basins.labels[index];
+                if label == NONE || self.basins.is_taken[index] || self.map[neighbour] < extent * score {
+                    continue;
+                }
+                if self.root(label) == root {
+                    self.basins.is_taken[index] = true;
+                    self.basins.pending.push_back(neighbour);
+                }
+            }
+        }
+        let (width, height) = ((right - left + 1) as u32, (bottom - top + 1) as u32);
+        Region { rect: Rect { x: left as u32, y: top as u32, width, height }, peak, score }
     }
 }
 
@@ -218,7 +250,7 @@ mod tests {
         for shape in [(1, 1), (1, 9), (9, 1), (9, 7)] {
             let whole = Rect { x: 0, y: 0, width: shape.1 as u32, height: shape.0 as u32 };
             let regions = find(&Array2::from_elem(shape, 1.0), &SETTINGS());
-            assert_eq!(regions, [Region { rect: whole, peak: (0, 0), score: 1.0 }], "{shape:?}");
+            assert_eq!(regions[..], [Region { rect: whole, peak: (0, 0), score: 1.0 }], "{shape:?}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Which of several overlapping detections are kept: greedy non-maximum suppression, across classes as well as within, as a
 //! face has one answer.
 
-use crate::boxes::Detection;
+use crate::boxes::{Detection, PerBox};
 
 /// IoU with a kept detection above which one is dropped.
 const MOST_IOU: f64 = 0.3;
@@ -10,10 +10,10 @@ const MOST_IOU: f64 = 0.3;
 const MOST_INSIDE: f64 = 0.7;
 
 /// The detections that are kept, each with what belongs to it, of those that come with a rank: by falling rank.
-pub fn settle<T>(mut found: Vec<(f32, Detection, T)>) -> Vec<(Detection, T)> {
+pub fn settle<T>(mut found: PerBox<(f32, Detection, T)>) -> PerBox<(Detection, T)> {
     // A stable sort: of equals, the first class is kept.
     found.sort_by(|(one, ..), (other, ..)| other.total_cmp(one));
-    let mut kept: Vec<(Detection, T)> = Vec::new();
+    let mut kept = PerBox::<(Detection, T)>::new();
     for (_, candidate, belongings) in found {
         if !kept.iter().any(|(other, _)| is_same(other, &candidate)) {
             kept.push((candidate, belongings));

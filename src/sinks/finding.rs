@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::analyse::Analysis;
+use crate::boxes::PerBox;
 use crate::capture::SourceInfo;
 use crate::draw::Annotator;
 use crate::frame::{Frame, SharedImage};
@@ -22,7 +23,7 @@ pub struct Finding {
     /// What was found in it.
     pub analysis: Analysis,
     /// Who is in sight, by all that was seen until now.
-    pub tracks: Vec<TrackedBox>,
+    pub tracks: PerBox<TrackedBox>,
     /// Names of the classes.
     pub classes: Arc<[String]>,
     annotator: Arc<Annotator>,
@@ -37,7 +38,7 @@ impl Finding {
         info: Arc<SourceInfo>,
         frame: Frame,
         analysis: Analysis,
-        tracks: Vec<TrackedBox>,
+        tracks: PerBox<TrackedBox>,
         classes: Arc<[String]>,
         annotator: Arc<Annotator>,
     ) -> Self {
@@ -59,7 +60,7 @@ impl Finding {
         let draw = || {
             let started = Instant::now();
             let picture = self.annotator.annotated(&self.frame.image, &self.analysis, &self.tracks, &self.classes);
-            (Arc::new(picture.into()), started.elapsed())
+            (picture.into(), started.elapsed())
         };
         &self.annotated.get_or_init(draw).0
     }

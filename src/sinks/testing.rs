@@ -8,6 +8,7 @@ use ndarray::{Array1, Array2};
 
 use super::Finding;
 use crate::analyse::{Analysis, CamSummary};
+use crate::boxes::PerBox;
 use crate::capture::{Policy, SourceInfo};
 use crate::draw::Annotator;
 use crate::explain::Method;
@@ -30,15 +31,15 @@ pub(crate) fn finding(index: u64, size: (u32, u32), pts: Duration) -> Shared<Fin
         captured_at: SystemTime::UNIX_EPOCH + pts,
         read_started: Instant::now(),
         decode_time: Duration::ZERO,
-        image: Arc::new(RgbImage::from_pixel(size.0, size.1, image::Rgb([90, 120, 150])).into()),
+        image: RgbImage::from_pixel(size.0, size.1, image::Rgb([90, 120, 150])).into(),
     };
     let analysis = Analysis {
         label: 0,
         confidence: 1.0,
         probabilities: Array1::ones(1).into(),
         heat: Array2::zeros((2, 2)).into(),
-        boxes: Vec::new(),
-        box_probabilities: Vec::new(),
+        boxes: PerBox::new(),
+        box_probabilities: PerBox::new(),
         cam: CamSummary { method: Method::Cam, reduction: None, basis: None },
         scan: None,
         times: Default::default(),
@@ -46,5 +47,5 @@ pub(crate) fn finding(index: u64, size: (u32, u32), pts: Duration) -> Shared<Fin
     };
     let classes = Arc::from(["background".to_owned()]);
     let annotator = Arc::new(Annotator::new().expect("the bundled font is sound"));
-    Finding::new(0, live_source(size), frame, analysis, Vec::new(), classes, annotator).into()
+    Finding::new(0, live_source(size), frame, analysis, PerBox::new(), classes, annotator).into()
 }

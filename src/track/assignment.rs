@@ -3,6 +3,8 @@
 use ndarray::Array2;
 use pathfinding::prelude::{Matrix, kuhn_munkres};
 
+use crate::boxes::PerBox;
+
 /// Affinities are compared to a millionth: the solver needs numbers that are totally ordered.
 const STEPS: f64 = 1e6;
 
@@ -10,24 +12,43 @@ const STEPS: f64 = 1e6;
 ///
 /// `affinities` are in [0, 1]; a pair of affinity 0 is never made. Of several best assignments the outcome is always the
 /// same one.
-pub fn assign(affinities: &Array2<f64>) -> Vec<Option<usize>> {
-    let (rows, columns) = affinities.dim();
-    if rows == 0 || columns == 0 {
-        return vec![None; rows];
+pub fn assign(affinities: &Array2<f64>) -> PerBox<Option<usize>> {
+    undisputed(affinities).unwrap_or_else(|| solve(affinities))
+}
+
+/// What there is to choose where no row and no column has two partners: nothing, as mostly.
+fn undisputed(affinities: &Array2<f64>) -> Option<PerBox<Option<usize>>> {
+    let mut assigned = PerBox::from_elem(None, affinities.nrows());
+    for ((row, column), &affinity) in affinities.indexed_iter() {
+        if steps(affinity) > 0 {
+            if assigned[row].is_some() || assigned.contains(&Some(column)) {
+                return None;
+            }
+            assigned[row] = Some(column);
+        }
     }
+    Some(assigned)
+}
+
+fn solve(affinities: &Array2<f64>) -> PerBox<Option<usize>> {
+    let (rows, columns) = affinities.dim();
     if rows > columns {
         // The solver wants at least as many columns as rows.
-        let mut assigned = vec![None; rows];
-        for (column, row) in assign(&affinities.t().to_owned()).into_iter().enumerate() {
+        let mut assigned = PerBox::from_elem(None, rows);
+        for (column, row) in solve(&affinities.t().to_owned()).into_iter().enumerate() {
             if let Some(row) = row {
                 assigned[row] = Some(column);
             }
         }
         return assigned;
     }
-    let weights = Matrix::from_fn(rows, columns, |place| (affinities[place] * STEPS).round() as i64);
+    let weights = Matrix::from_fn(rows, columns, |place| steps(affinities[place]));
     let (_, assigned) = kuhn_munkres(&weights);
     assigned.into_iter().enumerate().map(|(row, column)| (weights[(row, column)] > 0).then_some(column)).collect()
+}
+
+fn steps(affinity: f64) -> i64 {
+    (affinity * STEPS).round() as i64
 }
 
 #[cfg(test)]
@@ -76,10 +97,29 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_disputes_is_what_the_solver_finds() {
+        let mut rng = ChaCha8Rng::seed_from_u64(6);
+        let mut found = 0;
+        for _ in 0..400 {
+            let (rows, columns) = (rng.random_range(1..6), rng.random_range(1..6));
+            let affinities = Array2::from_shape_fn((rows, columns), |_| {
+                if rng.random_bool(0.8) { 0.0 } else { f64::from(rng.random_range(1..100_u32)) / 100.0 }
+            });
+            if let Some(assigned) = undisputed(&affinities) {
+                found += 1;
+                assert_eq!(assigned, solve(&affinities), "{affinities}");
+            }
+        }
+        assert!((100..300).contains(&found), "{found}");
+        assert_eq!(undisputed(&array![[0.2, 0.1]]), None);
+        assert_eq!(undisputed(&array![[0.2], [0.1]]), None);
+    }
+
+    #[test]
     fn nobody_is_paired_with_nothing() {
-        assert_eq!(assign(&Array2::zeros((0, 3))), []);
-        assert_eq!(assign(&Array2::zeros((2, 0))), [None, None]);
-        assert_eq!(assign(&Array2::zeros((2, 3))), [None, None]);
-        assert_eq!(assign(&array![[0.2], [0.9], [0.0]]), [None, Some(0), None]);
+        assert_eq!(assign(&Array2::zeros((0, 3)))[..], []);
+        assert_eq!(assign(&Array2::zeros((2, 0)))[..], [None, None]);
+        assert_eq!(assign(&Array2::zeros((2, 3)))[..], [None, None]);
+        assert_eq!(assign(&array![[0.2], [0.9], [0.0]])[..], [None, Some(0), None]);
     }
 }

@@ -24,9 +24,10 @@ use std::time::Duration;
 
 use ndarray::Array2;
 
-use crate::boxes::Detection;
+use crate::boxes::{Detection, PerBox};
 use crate::geometry::Rect;
-use crate::labels::BACKGROUND;
+use crate::labels::{BACKGROUND, PerClass};
+use crate::recycled::Recycled;
 
 pub use alarm::{Alarm, Alarms};
 pub use event::{TrackChange, TrackEvent};
@@ -65,7 +66,7 @@ pub struct TrackUpdate {
     /// Presentation time of the frame.
     pub pts: Duration,
     /// All tracks, oldest first, those that are not seen in this frame included.
-    pub tracks: Vec<TrackedBox>,
+    pub tracks: PerBox<TrackedBox>,
     /// What happened, in this order: ends, then appearances and changes by track.
     pub events: Vec<TrackEvent>,
 }
@@ -150,7 +151,7 @@ impl Tracker {
     /// Ends all tracks: the source is over, or was gone for so long that nobody can be known again. Ids go on.
     pub fn end(&mut self) -> TrackUpdate {
         let events = self.tracks.drain(..).filter_map(|track| track.ended(self.now.pts)).collect();
-        TrackUpdate { pts: self.now.pts, tracks: Vec::new(), events }
+        TrackUpdate { pts: self.now.pts, tracks: PerBox::new(), events }
     }
 
     fn resize(&mut self, size: (u32, u32)) {
@@ -177,21 +178,23 @@ impl Tracker {
     }
 
     /// All sightings, each with its track or none, in an order that does not depend on theirs.
-    fn pair(&self, sightings: &[Sighting]) -> Vec<(usize, Option<usize>)> {
-        let mut order: Vec<usize> = (0..sightings.len()).collect();
+    fn pair(&self, sightings: &[Sighting]) -> PerBox<(usize, Option<usize>)> {
+        let mut order: PerBox<usize> = (0..sightings.len()).collect();
         order.sort_by(|&one, &other| {
             let [one, other] = [one, other].map(|index| sightings[index].detection);
             let place =
                 |found: Detection| (found.rect.x, found.rect.y, found.rect.width, found.rect.height, found.label);
             other.score.total_cmp(&one.score).then(place(one).cmp(&place(other)))
         });
-        let predicted: Vec<_> =
+        let predicted: PerBox<_> =
             self.tracks.iter().map(|track| (track.motion.now(), track.unseen_for(self.now))).collect();
-        let affinities = Array2::from_shape_fn((order.len(), predicted.len()), |(row, column)| {
-            let (predicted, unseen) = predicted[column];
-            self.affinity(predicted, unseen, sightings[order[row]].detection.rect.into())
+        let affinities = order.iter().flat_map(|&sighting| {
+            let seen = sightings[sighting].detection.rect.into();
+            predicted.iter().map(move |&(predicted, unseen)| self.affinity(predicted, unseen, seen))
         });
-        order.into_iter().zip(assignment::assign(&affinities)).collect()
+        let affinities = Recycled::<Array2<f64>>::of((order.len(), predicted.len()), affinities);
+        let assigned = assignment::assign(&affinities);
+        order.into_iter().zip(assigned).collect()
     }
 
     /// How well a box continues a track, in [0, 1]: the mean of their overlap and their closeness, 0 outside the gate.
@@ -210,7 +213,7 @@ impl Tracker {
     }
 
     /// Probabilities over the classes, without background: it is nothing that a face can be called.
-    fn probabilities(&self, sighting: &Sighting) -> Vec<f64> {
+    fn probabilities(&self, sighting: &Sighting) -> PerClass<f64> {
         let label = sighting.detection.label;
         assert!(label < self.classes, "label {label} of {} classes", self.classes);
         let certain = || (0..self.classes).map(|class| f64::from(u8::from(class == label))).collect();

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use image::RgbImage;
 use maskwatch::analyse::{Analysis, CamSummary, Detection};
+use maskwatch::boxes::PerBox;
 use maskwatch::capture::{Policy, SourceInfo};
 use maskwatch::draw::Annotator;
 use maskwatch::explain::Method;
@@ -27,7 +28,7 @@ pub fn finding(source: usize, name: &str, index: u64, image: RgbImage, annotator
         captured_at: SystemTime::now(),
         read_started: Instant::now(),
         decode_time: Duration::ZERO,
-        image: Arc::new(image.into()),
+        image: image.into(),
     };
     let rect = Rect { x: 2, y: 3, width: 20, height: 24 };
     let analysis = Analysis {
@@ -35,13 +36,13 @@ pub fn finding(source: usize, name: &str, index: u64, image: RgbImage, annotator
         confidence: 0.9,
         probabilities: ndarray::arr1(&[0.9, 0.1]).into(),
         heat: ndarray::Array2::zeros((4, 4)).into(),
-        boxes: vec![Detection { rect, score: 0.8, label: 0 }],
-        box_probabilities: Vec::new(),
+        boxes: PerBox::from_iter([Detection { rect, score: 0.8, label: 0 }]),
+        box_probabilities: PerBox::new(),
         cam: CamSummary { method: Method::Cam, reduction: None, basis: None },
         scan: None,
         times: Default::default(),
         kept_for: None,
     };
     let classes = Arc::from(["mask".to_owned(), "no_mask".to_owned()]);
-    Finding::new(source, Arc::new(info), frame, analysis, Vec::new(), classes, Arc::clone(annotator)).into()
+    Finding::new(source, Arc::new(info), frame, analysis, PerBox::new(), classes, Arc::clone(annotator)).into()
 }

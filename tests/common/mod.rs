@@ -6,7 +6,6 @@ pub mod http;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::Arc;
 use std::time::Duration;
 
 use image::RgbImage;
@@ -110,7 +109,7 @@ pub fn decode(path: &Path) -> (Vec<(Duration, RgbImage)>, Option<String>) {
     let mut frames = Vec::new();
     loop {
         match source.read() {
-            Ok(Some(frame)) => frames.push((frame.pts, Arc::unwrap_or_clone(frame.image).take())),
+            Ok(Some(frame)) => frames.push((frame.pts, frame.image.unwrap_or_clone().take())),
             Ok(None) => return (frames, None),
             Err(error) => return (frames, Some(error.to_string())),
         }

@@ -164,7 +164,7 @@ fn decode(spec: &SourceSpec, request: &Request, output: &Output) -> Result<(), C
                     skipped: 0,
                 };
                 // Nobody else has it.
-                output.send_frame(header, Arc::unwrap_or_clone(frame.image));
+                output.send_frame(header, frame.image.unwrap_or_clone());
             }
             Ok(())
         }

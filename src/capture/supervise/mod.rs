@@ -296,7 +296,7 @@ impl Supervisor {
             captured_at: arrived.captured_at,
             read_started: arrived.captured,
             decode_time: arrived.decode_time,
-            image: Arc::new(arrived.image.into()),
+            image: arrived.image.into(),
         };
         self.delivered += 1;
         self.pending.push_back(Ok(LiveEvent::Frame {

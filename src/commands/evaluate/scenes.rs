@@ -79,5 +79,5 @@ fn scanner(engine: Engine, config: &ScenesConfig) -> Detector {
         "centred": scan.centred,
     });
     let scanner = Scanner::new(engine, scan);
-    Detector { thresholds, notes, detect: Box::new(move |picture| Ok(scanner.scan(picture)?.detections)) }
+    Detector { thresholds, notes, detect: Box::new(move |picture| Ok(scanner.scan(picture)?.detections.into_vec())) }
 }

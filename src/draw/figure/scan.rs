@@ -121,9 +121,9 @@ mod tests {
 
     fn scan(detections: Vec<Detection>) -> Scan {
         Scan {
-            peaks: vec![Peak { distance: Distance::Far, row: 0, column: 0 }; detections.len()],
+            peaks: detections.iter().map(|_| Peak { distance: Distance::Far, row: 0, column: 0 }).collect(),
             near: None,
-            detections,
+            detections: detections.into(),
             maps: smallvec![Array2::from_elem((2, 3), 0.4).into(); 3],
             reading: Reading::of(Array2::zeros((6, 6)).into()),
             reduction: Reduction { components: 1, captured_variance: 1.0 },

@@ -3,14 +3,17 @@
 use std::arch::x86_64::{
     __m256i, _mm_setr_epi8, _mm_storel_epi64, _mm_storeu_si128, _mm256_add_epi16, _mm256_add_ps,
     _mm256_broadcastsi128_si256, _mm256_castsi256_si128, _mm256_cvttps_epi32, _mm256_extracti128_si256,
-    _mm256_i32gather_epi32, _mm256_i32gather_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_loadu2_m128i,
-    _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_mullo_epi16, _mm256_packus_epi16, _mm256_permutevar8x32_epi32,
-    _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16,
+    _mm256_floor_ps, _mm256_i32gather_epi32, _mm256_i32gather_ps, _mm256_loadu_ps, _mm256_loadu2_m128i, _mm256_max_ps,
+    _mm256_min_ps, _mm256_mul_ps, _mm256_mullo_epi16, _mm256_packus_epi16, _mm256_permutevar8x32_epi32, _mm256_set1_ps,
+    _mm256_setr_epi32, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16,
     _mm256_sub_epi16, _mm256_sub_ps, _mm256_unpackhi_epi8, _mm256_unpacklo_epi8,
 };
 use std::ops::Range;
 
-use crate::explain::normalise::{Alignment, bilinear_weights};
+use ndarray::Array1;
+
+use crate::explain::normalise::{Alignment, position};
+use crate::recycled::Recycled;
 
 /// What each level of heat does to a pixel: red, green, blue, and how many 256ths of the pixel they replace.
 pub(super) type Paints = [[u8; 4]; 256];
@@ -20,10 +23,8 @@ const COLD: f32 = 0.5;
 
 /// Where the pixels of a line lie on a map.
 pub(super) struct Across {
-    /// The column before each pixel, below `columns`.
-    lefts: Vec<i32>,
-    /// How far each pixel is on its way to the next column.
-    parts: Vec<f32>,
+    /// From 0 to the last of `columns`, rising.
+    positions: Recycled<Array1<f32>>,
     columns: usize,
     has_avx2: bool,
 }
@@ -31,52 +32,48 @@ pub(super) struct Across {
 impl Across {
     /// Edges on edges.
     pub(super) fn new(columns: usize, width: usize) -> Self {
-        let (lefts, parts) = bilinear_weights(columns, width, Alignment::Edges)
-            .map(|(left, _, part)| (i32::try_from(left).expect("a map is smaller than a picture may be"), part))
-            .unzip();
-        Self { lefts, parts, columns, has_avx2: is_x86_feature_detected!("avx2") }
+        let positions = (0..width).map(|pixel| position(columns, width, Alignment::Edges, pixel));
+        Self { positions: Recycled::of(width, positions), columns, has_avx2: is_x86_feature_detected!("avx2") }
     }
 
     /// Blends heat over a line of pixels. `levels` are those of the map's columns, in 255ths, the last one twice.
     pub(super) fn paint(&self, line: &mut [u8], levels: &[f32], paints: &Paints) {
-        assert_eq!((line.len(), levels.len()), (3 * self.lefts.len(), self.columns + 1));
-        let Range { start, end } = self.warm(levels);
-        let pixels = Pixels {
-            line: &mut line[3 * start..3 * end],
-            lefts: &self.lefts[start..end],
-            parts: &self.parts[start..end],
-        };
+        let positions = self.positions.as_slice().expect("it has one axis");
+        assert_eq!((line.len(), levels.len()), (3 * positions.len(), self.columns + 1));
+        let Range { start, end } = warm(positions, levels);
+        let pixels = Pixels { line: &mut line[3 * start..3 * end], positions: &positions[start..end] };
         let rest = if self.has_avx2 {
-            // SAFETY: the processor has AVX2. Columns are below `columns`, and there is a level more than that.
+            // SAFETY: the processor has AVX2. Positions are below `columns`, and there is a level more than that.
             unsafe { eights(pixels, levels, paints) }
         } else {
             pixels
         };
         one_by_one(rest, levels, paints);
     }
+}
 
-    /// The pixels between the first and the last column with any heat.
-    fn warm(&self, levels: &[f32]) -> Range<usize> {
-        let is_warm = |level: &f32| *level >= COLD;
-        let Some(first) = levels.iter().position(is_warm) else { return 0..0 };
-        let last = levels.iter().rposition(is_warm).unwrap_or(first);
-        let start = self.lefts.partition_point(|&left| (left as usize) + 1 < first);
-        let end = self.lefts.partition_point(|&left| left as usize <= last);
-        start..end
-    }
+/// The pixels between the first and the last column with any heat.
+fn warm(positions: &[f32], levels: &[f32]) -> Range<usize> {
+    let is_warm = |level: &f32| *level >= COLD;
+    let Some(first) = levels.iter().position(is_warm) else { return 0..0 };
+    let last = levels.iter().rposition(is_warm).unwrap_or(first);
+    // Where the columns on both sides are cold, all between them is.
+    let start = positions.partition_point(|position| position + 1.0 < first as f32);
+    let end = positions.partition_point(|&position| position < (last + 1) as f32);
+    start..end
 }
 
 /// Neighbouring pixels and their places.
 struct Pixels<'a> {
     line: &'a mut [u8],
-    lefts: &'a [i32],
-    parts: &'a [f32],
+    positions: &'a [f32],
 }
 
 fn one_by_one(pixels: Pixels, levels: &[f32], paints: &Paints) {
     let (line, _) = pixels.line.as_chunks_mut::<3>();
-    for ((pixel, &left), &part) in line.iter_mut().zip(pixels.lefts).zip(pixels.parts) {
-        let (before, behind) = (levels[left as usize], levels[left as usize + 1]);
+    for (pixel, &position) in line.iter_mut().zip(pixels.positions) {
+        let left = position.floor();
+        let (before, behind, part) = (levels[left as usize], levels[left as usize + 1], position - left);
         // A float cast saturates, so values out of range cannot index out of the table.
         let level = (before + (behind - before) * part) as u8;
         let [red, green, blue, weight] = paints[usize::from(level)].map(u16::from);
@@ -90,10 +87,10 @@ fn one_by_one(pixels: Pixels, levels: &[f32], paints: &Paints) {
 ///
 /// # Safety
 ///
-/// All of `lefts` are at least 0, and less than the last place of `levels`.
+/// There are as many positions as pixels. All are at least 0, and less than the last place of `levels`.
 #[target_feature(enable = "avx2")]
 unsafe fn eights<'a>(pixels: Pixels<'a>, levels: &[f32], paints: &Paints) -> Pixels<'a> {
-    let Pixels { line, lefts, parts } = pixels;
+    let Pixels { line, positions } = pixels;
     // Of four paints the colours, and the weight of each three times, as the bytes of four pixels lie.
     let colours = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1));
     let weights = _mm256_broadcastsi128_si256(_mm_setr_epi8(3, 3, 3, 7, 7, 7, 11, 11, 11, 15, 15, 15, -1, -1, -1, -1));
@@ -103,11 +100,12 @@ unsafe fn eights<'a>(pixels: Pixels<'a>, levels: &[f32], paints: &Paints) -> Pix
     // What is read ends four bytes behind the eight pixels.
     let eights = line.len().saturating_sub(4) / 24;
     for eight in 0..eights {
-        // SAFETY: the eight pixels and the four bytes behind them lie within the line, whose places are as many as its pixels.
+        // SAFETY: the eight pixels and the four bytes behind them lie within the line, which has as many positions as pixels.
         // Columns lie within the levels, as the caller promises, and levels of 0 to 255 within the paints.
         unsafe {
-            let left = _mm256_loadu_si256(lefts.as_ptr().add(8 * eight).cast());
-            let part = _mm256_loadu_ps(parts.as_ptr().add(8 * eight));
+            let position = _mm256_loadu_ps(positions.as_ptr().add(8 * eight));
+            let left = _mm256_floor_ps(position);
+            let (part, left) = (_mm256_sub_ps(position, left), _mm256_cvttps_epi32(left));
             let before = _mm256_i32gather_ps::<4>(levels.as_ptr(), left);
             let behind = _mm256_i32gather_ps::<4>(levels.as_ptr().add(1), left);
             let level = _mm256_add_ps(before, _mm256_mul_ps(_mm256_sub_ps(behind, before), part));
@@ -136,7 +134,7 @@ unsafe fn eights<'a>(pixels: Pixels<'a>, levels: &[f32], paints: &Paints) -> Pix
             _mm_storel_epi64(at.add(16).cast(), _mm256_extracti128_si256::<1>(mixed));
         }
     }
-    Pixels { line: &mut line[24 * eights..], lefts: &lefts[8 * eights..], parts: &parts[8 * eights..] }
+    Pixels { line: &mut line[24 * eights..], positions: &positions[8 * eights..] }
 }
 
 /// (256 pixel + (colour - pixel) weight) / 256. The sum has 16 bits, so that what goes beyond them on the way does not matter.

@@ -157,7 +157,7 @@ mod tests {
     fn random_heat(rows: usize, columns: usize, seed: u64) -> Array2<f32> {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let map = Array2::from_shape_simple_fn((rows, columns), || random.random_range(-1.0..1.0f32));
-        enlarge(&normalise(&map), 64, 48)
+        enlarge(&normalise(&map), 64, 48).take()
     }
 
     /// The same by finding the boxes anew at each threshold.
