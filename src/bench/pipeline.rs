@@ -14,8 +14,9 @@ use crate::shutdown::Shutdown;
 use crate::sinks::Sink;
 use crate::stats::RunStats;
 
-/// Frames that do not count: the first ones find all queues empty, and a basis is fitted.
-const LEAD: usize = 8;
+/// Batches before and behind those that count, rather more than can be under way at once. The first ones find all queues empty, and a
+/// basis is fitted; while the last ones are under way, nobody decodes any more.
+const BATCHES_AROUND: usize = 8;
 /// Nobody is alarmed.
 const ALARM_AFTER: Duration = Duration::from_secs(3600);
 
@@ -23,6 +24,8 @@ const ALARM_AFTER: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub(super) struct PipelineRun {
     settings: RunSettings,
+    /// Frames that do not count, at the beginning and at the end each.
+    around: usize,
 }
 
 /// Notes when each frame is done.
@@ -30,18 +33,20 @@ pub(super) struct PipelineRun {
 struct Times(Vec<Instant>);
 
 impl PipelineRun {
+    /// Times so many frames of a source.
     pub(super) fn new(source: SourceSpec, frames: u64, batch: BatchLimit) -> Self {
+        let around = BATCHES_AROUND.saturating_mul(batch.frames);
         let settings = RunSettings {
             sources: vec![NamedSource { name: source.name(), spec: source }],
             policy: Some(Policy::Recorded),
-            limit: Some(frames),
+            limit: Some(frames.saturating_add(2 * around as u64)),
             batch,
             gate: GateSettings { live: false, recorded: false },
             alarm_after: ALARM_AFTER,
             model: String::new(),
             live: LiveSettings::default(),
         };
-        Self { settings }
+        Self { settings, around }
     }
 
     /// How long a frame takes once the run is under way. Nothing if the end was asked for meanwhile.
@@ -65,16 +70,17 @@ impl PipelineRun {
         if let Some(problem) = summary.problems.into_iter().next() {
             return Err(problem.into());
         }
-        let a_frame = times.a_frame().ok_or_else(|| BenchError::TooShort { name: name.clone() })?;
+        let a_frame = times.a_frame(self.around).ok_or_else(|| BenchError::TooShort { name: name.clone() })?;
         Ok(Some(a_frame))
     }
 }
 
 impl Times {
-    /// Between frames, but for the first ones; nothing of a single frame.
-    fn a_frame(&self) -> Option<Duration> {
-        let lead = LEAD.min(self.0.len().saturating_sub(1) / 2);
-        let counted = self.0.get(lead..)?;
+    /// Between frames, but for so many at the beginning and at the end, or two thirds of all if they are few; nothing of a single
+    /// frame.
+    fn a_frame(&self, around: usize) -> Option<Duration> {
+        let around = around.min(self.0.len().saturating_sub(2) / 3);
+        let counted = self.0.get(around..self.0.len() - around)?;
         let seconds: Vec<f64> = counted.iter().map(|time| (*time - counted[0]).as_secs_f64()).collect();
         slope(&seconds).map(|slope| Duration::from_secs_f64(slope.max(0.0)))
     }
@@ -108,11 +114,11 @@ mod tests {
     }
 
     #[test]
-    fn the_beginning_of_a_run_does_not_count() {
-        let millis = |times: Times| times.a_frame().map(|time| time.as_secs_f64() * 1e3);
+    fn neither_the_beginning_nor_the_end_of_a_run_counts() {
+        let millis = |times: Times| times.a_frame(8).map(|time| time.as_secs_f64() * 1e3);
         let near = |found: Option<f64>, expected: f64| found.is_some_and(|found| (found - expected).abs() < 1e-6);
-        assert!(near(millis(times([900; 8].into_iter().chain([0]).chain([25; 20]))), 25.0));
-        assert!(near(millis(times([0, 0, 10, 10, 10])), 10.0));
+        assert!(near(millis(times([900; 8].into_iter().chain([0]).chain([25; 20]).chain([3; 8]))), 25.0));
+        assert!(near(millis(times([0, 900, 10, 10, 10, 3])), 10.0));
         assert!(near(millis(times([0, 10])), 10.0));
         assert_eq!((millis(times([0])), millis(times([]))), (None, None));
     }

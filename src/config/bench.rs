@@ -16,7 +16,7 @@ use crate::pca::CacheSettings;
 
 /// Made-up frames are as large as those of common cameras.
 const FRAME_SIZE: FrameSize = FrameSize { width: 1280, height: 720 };
-/// Frames through the whole pipeline in a round: about a second on a common processor.
+/// Frames through the whole pipeline that count in a round: some seconds on a common processor.
 const FRAMES: u64 = 32;
 
 /// Everything that `bench` needs.
@@ -33,7 +33,7 @@ pub struct BenchConfig {
 pub struct VariantSettings {
     /// Where frames come from.
     pub source: SourceSpec,
-    /// Frames through the whole pipeline in a round.
+    /// Frames through the whole pipeline that count in a round.
     pub frames: u64,
     /// The model file.
     pub model: PathBuf,
