@@ -114,6 +114,11 @@ impl BatchLimit {
     pub fn of_frames(frames: usize) -> Self {
         Self { frames, bytes: usize::MAX }
     }
+
+    /// Most frames of `frame_bytes` each, at least 1.
+    pub fn most_of(self, frame_bytes: usize) -> usize {
+        self.frames.min(self.bytes.div_ceil(frame_bytes.max(1))).max(1)
+    }
 }
 
 /// A frame that is to be analysed.

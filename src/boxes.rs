@@ -20,7 +20,8 @@ pub enum Threshold {
     Otsu,
 }
 
-/// One for each box: as many as most frames have lie where the list itself does, so that none asks for memory.
+/// One for each box of a frame, and what it became: as many as most frames have lie where the list itself does, so that none asks for
+/// memory.
 pub type PerBox<T> = SmallVec<[T; 8]>;
 
 /// A rectangle around a connected hot region.
@@ -105,6 +106,7 @@ pub fn default_threshold(method: Method, settings: &MethodSettings, resolution: 
 }
 
 thread_local! {
+    /// Maps are searched one after another in the same memory.
     static FLOOD: RefCell<Flood> = RefCell::default();
 }
 
@@ -118,10 +120,8 @@ pub fn find(heat: &Array2<f32>, threshold: Threshold) -> PerBox<HotBox> {
         Threshold::Otsu => otsu(heat),
     };
     let heat = heat.as_standard_layout();
-    let mut boxes = FLOOD.with_borrow_mut(|flood| {
-        let values = heat.as_slice().expect("the layout is standard");
-        flood.regions(values, heat.ncols(), floor, peak)
-    });
+    let values = heat.as_slice().expect("the layout is standard");
+    let mut boxes = FLOOD.with_borrow_mut(|flood| flood.regions(values, heat.ncols(), floor, peak));
     boxes.sort_by_key(|found| !found.holds_peak);
     boxes
 }
@@ -139,6 +139,7 @@ impl Flood {
     /// Connected places of at least `floor`, from top to bottom.
     fn regions(&mut self, values: &[f32], columns: usize, floor: f32, peak: (usize, usize)) -> PerBox<HotBox> {
         let Self { unvisited, pending } = self;
+        pending.clear();
         let stride = columns + 2;
         unvisited.clear();
         unvisited.resize(stride, false);

@@ -16,6 +16,7 @@ pub type Batch<T> = SmallVec<[T; 8]>;
 /// A picture that several may have, and whose memory serves another once none does.
 pub type SharedImage = Shared<Recycled<RgbImage>>;
 
+/// In a place that another picture left: all have the same places, which a [`Shared`] of a recycled picture would not.
 impl From<RgbImage> for SharedImage {
     fn from(image: RgbImage) -> Self {
         static PLACES: LazyLock<Places<Recycled<RgbImage>>> = LazyLock::new(Places::default);

@@ -172,6 +172,7 @@ mod tests {
 
     use super::*;
     use crate::analyse::{AnalysisTimes, CamSummary};
+    use crate::boxes::PerBox;
     use crate::explain::Method;
 
     const ON: GateSettings = GateSettings { live: true, recorded: true };
@@ -182,8 +183,8 @@ mod tests {
             confidence: 0.9,
             probabilities: ndarray::arr1(&[0.9, 0.1]).into(),
             heat: ndarray::Array2::zeros((2, 2)).into(),
-            boxes: Default::default(),
-            box_probabilities: Default::default(),
+            boxes: PerBox::new(),
+            box_probabilities: PerBox::new(),
             cam: CamSummary { method: Method::HayCam, reduction: None, basis: None },
             scan: None,
             times: AnalysisTimes { infer: Duration::from_millis(40), ..AnalysisTimes::default() },

@@ -1,6 +1,7 @@
 //! Memory of frames, pictures and activations that are no longer needed, for the next ones. Asked for anew, a megabyte would be the
 //! system's to clear, page by page, with each frame.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -198,16 +199,17 @@ impl<T> Spare<T> {
     /// Room for so many values and little more, which holds anything, if there is some. Sizes that change from frame to frame, as
     /// those of what is warm do, soon find what they need.
     fn take(&self, values: usize) -> Option<Vec<T>> {
-        let fitting = values..=values + values / 4;
+        let sizes = values..=values + values / 4;
         let mut kept = self.kept();
-        // What came last is the likeliest to be in a cache still.
-        let fitting = kept.pieces.iter().rposition(|piece| fitting.contains(&piece.capacity()))?;
-        let piece = kept.pieces.remove(fitting)?;
+        let fitting = kept.pieces.iter().enumerate().filter(|(_, piece)| sizes.contains(&piece.capacity()));
+        // The smallest, as larger ones may be wanted; of these what came last, which is the likeliest to be in a cache still.
+        let (place, _) = fitting.min_by_key(|(place, piece)| (piece.capacity(), Reverse(*place)))?;
+        let piece = kept.pieces.remove(place)?;
         kept.bytes -= piece.capacity() * size_of::<T>();
         Some(piece)
     }
 
-    /// Keeps memory for the next ones of its size. Of too much, the oldest goes.
+    /// Keeps memory for the next ones of about its size. Of too much, the oldest goes.
     fn give(&self, memory: Vec<T>) {
         let bytes = memory.capacity() * size_of::<T>();
         if bytes == 0 || bytes > self.most_bytes {
@@ -240,7 +242,10 @@ mod tests {
         for values in [0, 7, 11] {
             assert_eq!(spare.take(values), None, "{values}");
         }
-        assert_eq!(spare.take(8).map(|piece| piece.capacity()), Some(10));
+        spare.give(vec![1; 9]);
+        spare.give(vec![2; 10]);
+        let take = || spare.take(8).map(|piece| (piece.capacity(), piece[0]));
+        assert_eq!([take(), take(), take(), take()], [Some((9, 1)), Some((10, 2)), Some((10, 1)), None]);
         assert_eq!(spare.kept().bytes, 0);
     }
 

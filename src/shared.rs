@@ -125,6 +125,26 @@ mod tests {
     }
 
     #[test]
+    fn whoever_takes_a_value_while_others_drop_it_gets_it_whole() {
+        let places = Places::default();
+        for round in 0..200 {
+            let shared = places.put(vec![round; 3]);
+            let copies: Vec<_> = (0..4).map(|_| shared.clone()).collect();
+            drop(shared);
+            std::thread::scope(|scope| {
+                for (number, copy) in copies.into_iter().enumerate() {
+                    scope.spawn(move || {
+                        if number % 2 == 0 {
+                            assert_eq!(copy.unwrap_or_clone(), [round; 3]);
+                        }
+                    });
+                }
+            });
+            assert!(places.lend(|places| places.len()) <= 1, "a place is left once");
+        }
+    }
+
+    #[test]
     fn a_value_outlives_whoever_made_its_places() {
         let shared = Shared::from(vec![1, 2]);
         let copies: Vec<_> = (0..4).map(|_| shared.clone()).collect();

@@ -186,6 +186,7 @@ mod tests {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
+        // As long as a fit may take, after which a longer queue would have room.
         let waited = Instant::now();
         while waited.elapsed() < Duration::from_millis(100) {
             assert!(!fitter.offer(request(3, 1.0)).unwrap(), "nobody has taken a result");

@@ -14,13 +14,13 @@ use crate::shutdown::Shutdown;
 use crate::sinks::Sink;
 use crate::stats::RunStats;
 
-/// Batches before and behind those that count, rather more than can be under way at once. The first ones find all queues empty, and a
-/// basis is fitted; while the last ones are under way, nobody decodes any more.
+/// Batches before and behind those that count: as many as can be under way at once on a GPU, and twice as many as on a CPU. The first
+/// ones find all queues empty, and a basis is fitted; while the last ones are under way, nobody decodes any more.
 const BATCHES_AROUND: usize = 8;
 /// Nobody is alarmed.
 const ALARM_AFTER: Duration = Duration::from_secs(3600);
 
-/// A run of a few frames that can be repeated.
+/// A run that can be repeated.
 #[derive(Debug)]
 pub(super) struct PipelineRun {
     settings: RunSettings,
@@ -33,13 +33,13 @@ pub(super) struct PipelineRun {
 struct Times(Vec<Instant>);
 
 impl PipelineRun {
-    /// Times so many frames of a source.
-    pub(super) fn new(source: SourceSpec, frames: u64, batch: BatchLimit) -> Self {
-        let around = BATCHES_AROUND.saturating_mul(batch.frames);
+    /// Of a source whose frames have so many bytes, of which so many count.
+    pub(super) fn new(source: SourceSpec, frames: u64, frame_bytes: usize, batch: BatchLimit) -> Self {
+        let around = BATCHES_AROUND * batch.most_of(frame_bytes);
         let settings = RunSettings {
             sources: vec![NamedSource { name: source.name(), spec: source }],
             policy: Some(Policy::Recorded),
-            limit: Some(frames.saturating_add(2 * around as u64)),
+            limit: Some(frames + 2 * around as u64),
             batch,
             gate: GateSettings { live: false, recorded: false },
             alarm_after: ALARM_AFTER,
@@ -80,7 +80,7 @@ impl Times {
     /// frame.
     fn a_frame(&self, around: usize) -> Option<Duration> {
         let around = around.min(self.0.len().saturating_sub(2) / 3);
-        let counted = self.0.get(around..self.0.len() - around)?;
+        let counted = &self.0[around..self.0.len() - around];
         let seconds: Vec<f64> = counted.iter().map(|time| (*time - counted[0]).as_secs_f64()).collect();
         slope(&seconds).map(|slope| Duration::from_secs_f64(slope.max(0.0)))
     }

@@ -77,7 +77,9 @@ impl Variant {
             }
         };
         let tracker = Tracker::new(TrackSettings::default(), analyser.classes());
-        let run = PipelineRun::new(settings.source.clone(), settings.frames, limit);
+        let (width, height) = frames.size();
+        let frame_bytes = 3 * width as usize * height as usize;
+        let run = PipelineRun::new(settings.source.clone(), settings.frames, frame_bytes, limit);
         Ok(Self {
             settings: settings.clone(),
             batch: limit.frames,

@@ -10,7 +10,7 @@ use super::kept::{Kept, KeptReading};
 use super::laps::Laps;
 use super::stage::Stage;
 use crate::analyse::{AnalysisSettings, Detection};
-use crate::boxes;
+use crate::boxes::{self, PerBox};
 use crate::explain::{
     ClassActivationMap, Evidence, ExplainError, Explainer, GradientSource, Method, MethodSettings, Needs,
 };
@@ -118,7 +118,7 @@ impl WholeStages {
             let mut found = boxes::find(&heat, self.settings.threshold);
             found.retain(|found| self.settings.all_boxes || found.holds_peak);
             let in_picture = |found| Detection::in_picture(found, &heat, frame.image.dimensions(), class);
-            black_box(found.into_iter().map(in_picture).collect::<Vec<_>>());
+            black_box(found.into_iter().map(in_picture).collect::<PerBox<_>>());
             laps.add(Stage::Boxes, watch.lap(), 1);
         }
         Ok(())

@@ -78,7 +78,7 @@ pub struct BenchOptions {
     pub frame_size: Option<FrameSize>,
 
     /// Frames through the whole pipeline that count in a round, at least 16. Eight batches before them and eight behind do not, so
-    /// that stages wait for one another as in a long run [default: 32]
+    /// that stages wait for one another as in a long run; of a video that is too short for all, a third each [default: 32]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(16..=1_000_000))]
     pub frames: Option<u64>,
 

@@ -57,12 +57,12 @@ impl Font {
         self.draw_text(picture, text, text_px, corner, text_colour(colour));
     }
 
-    /// Draws text, its upper left corner at `place`, over what is there; what lies beyond the picture is cut off. Its lines lie on
-    /// whole pixels, its letters on quarters of one.
+    /// Draws text, its upper left corner at `place`, over what is there; what lies beyond the picture is cut off. Its baseline lies
+    /// on a whole pixel, its letters begin at quarters of one.
     pub fn draw_text(&self, picture: &mut RgbImage, text: &str, text_px: f32, place: (f32, f32), ink: Rgb) {
         let baseline = place.1 + self.outlines.as_scaled(PxScale::from(text_px)).ascent();
-        let line = self.lay_out(text, text_px).map(|(glyph, left, _)| (glyph, place.0 + left));
-        self.glyphs.draw(&self.outlines, picture, text_px, line, baseline.round() as i64, ink);
+        let glyphs = self.lay_out(text, text_px).map(|(glyph, left, _)| (glyph, place.0 + left));
+        self.glyphs.draw(&self.outlines, picture, text_px, glyphs, baseline.round() as i64, ink);
     }
 
     /// Width and height of a tag in pixels.

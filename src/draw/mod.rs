@@ -98,7 +98,7 @@ impl Annotator {
     fn tag(&self, picture: &mut RgbImage, rect: Option<Rect>, text: fmt::Arguments, text_px: f32, colour: Rgb) {
         let mut written = TEXT.take();
         written.clear();
-        written.write_fmt(text).expect("memory is all that it takes");
+        written.write_fmt(text).expect("a string takes any text");
         let place = rect.map(|rect| self.font.tag_position(&written, text_px, rect, picture.dimensions()));
         self.font.draw_tag(picture, &written, text_px, place.unwrap_or_default(), colour);
         TEXT.set(written);

@@ -36,14 +36,14 @@ pub fn enlarge_aligned(map: &Array2<f32>, rows: usize, columns: usize, alignment
     blend(map, vertical, horizontal)
 }
 
-/// A part of a map.
+/// A part of an enlarged map.
 #[derive(Debug)]
 pub struct Part {
     /// Its values.
     pub values: Recycled<Array2<f32>>,
-    /// The row of the map where it begins.
+    /// The row of the enlarged map where it begins.
     pub top: usize,
-    /// The column of the map where it begins.
+    /// The column of the enlarged map where it begins.
     pub left: usize,
 }
 
@@ -104,7 +104,7 @@ fn bilinear_weights(
     (0..target).map(move |place| bilinear_weight(source, position(source, target, alignment, place)))
 }
 
-/// Of a position of the source.
+/// The places of a source of so many, at least 1, on both sides of a position from 0 to its last one.
 pub(crate) fn bilinear_weight(source: usize, position: f32) -> BilinearWeight {
     let before = position.floor();
     (before as usize, (before as usize + 1).min(source - 1), position - before)

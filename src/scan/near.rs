@@ -116,6 +116,7 @@ mod tests {
     use ndarray::Array2;
 
     use super::*;
+    use crate::boxes::PerBox;
     use crate::explain::Reduction;
     use crate::geometry::Rect;
     use crate::scan::{ScanSize, ScanTimes};
@@ -131,7 +132,7 @@ mod tests {
         };
         Scan {
             detections: found.iter().map(detection).collect(),
-            peaks: found.iter().map(|_| Peak { distance: Distance::Far, row: 0, column: 0 }).collect(),
+            peaks: PerBox::from_elem(Peak { distance: Distance::Far, row: 0, column: 0 }, found.len()),
             maps: [Array2::from_elem((4, 4), heat).into()].into_iter().collect(),
             reading: Reading::of(Array2::ones((16, 2)).into()),
             near: None,

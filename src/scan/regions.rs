@@ -31,14 +31,15 @@ type Label = u32;
 const NONE: Label = Label::MAX;
 
 thread_local! {
-    static BASINS: RefCell<Basins> = RefCell::default();
+    /// Maps are searched one after another in the same memory.
+    static WATERSHED: RefCell<Watershed> = RefCell::default();
 }
 
 /// Regions of a map with values in [0, 1], by falling score.
 pub fn find(map: &Array2<f32>, settings: &ScanSettings) -> PerBox<Region> {
-    let mut regions = BASINS.with_borrow_mut(|basins| {
-        let mut watershed = Watershed::of(map, basins, settings);
-        watershed.regions(settings.extent)
+    let mut regions = WATERSHED.with_borrow_mut(|watershed| {
+        watershed.flood(map, settings);
+        watershed.regions(map, settings.extent)
     });
     // No two have one peak.
     regions.sort_unstable_by(|one, other| other.score.total_cmp(&one.score).then(one.peak.cmp(&other.peak)));
@@ -56,16 +57,10 @@ pub fn find_enlarged(map: &Array2<f32>, (rows, columns): (usize, usize), setting
     regions
 }
 
-/// Regions under construction.
-struct Watershed<'a> {
-    map: &'a Array2<f32>,
-    basins: &'a mut Basins,
-}
-
-/// Labels of cells, and what labels have become one (union-find). Whoever comes next works in the same memory.
+/// Regions under construction: labels of cells, and what labels have become one (union-find).
 #[derive(Default)]
-struct Basins {
-    /// Row and column of the warm ones.
+struct Watershed {
+    /// Row and column of the warm cells, the warmest first.
     cells: Vec<(u32, u32)>,
     /// A label a cell; row by row.
     labels: Vec<Label>,
@@ -73,126 +68,123 @@ struct Basins {
     parents: Vec<Label>,
     /// By label: the cell where it began, which is its highest.
     peaks: Vec<(usize, usize)>,
-    /// Whether a cell is part of a region that is done; row by row.
+    /// Whether a cell was found to be part of what is left of a region; row by row.
     is_taken: Vec<bool>,
     /// Cells of a region whose neighbours are to be looked at.
     pending: VecDeque<(usize, usize)>,
 }
 
-impl<'a> Watershed<'a> {
-    fn of(map: &'a Array2<f32>, basins: &'a mut Basins, settings: &ScanSettings) -> Self {
+impl Watershed {
+    /// Gives each warm cell of a map a label. What was known of another map is forgotten.
+    fn flood(&mut self, map: &Array2<f32>, settings: &ScanSettings) {
         let is_warm = |value: &f32| *value >= settings.floor && *value > 0.0;
-        let warm = map.indexed_iter().filter(|(_, value)| is_warm(value));
-        let mut cells = std::mem::take(&mut basins.cells);
-        cells.clear();
-        cells.extend(warm.map(|((row, column), _)| (row as u32, column as u32)));
         let at = |(row, column): (u32, u32)| (row as usize, column as usize);
+        let warm = map.indexed_iter().filter(|(_, value)| is_warm(value));
+        self.cells.clear();
+        self.cells.extend(warm.map(|((row, column), _)| (row as u32, column as u32)));
         // Equals by their place, so that the answer is always the same.
-        cells.sort_unstable_by(|&one, &other| map[at(other)].total_cmp(&map[at(one)]).then(one.cmp(&other)));
-        basins.labels.clear();
-        basins.labels.resize(map.len(), NONE);
-        basins.parents.clear();
-        basins.peaks.clear();
-        let mut watershed = Self { map, basins };
-        for &cell in &cells {
-            watershed.visit(at(cell), settings.prominence);
+        self.cells.sort_unstable_by(|&one, &other| map[at(other)].total_cmp(&map[at(one)]).then(one.cmp(&other)));
+        self.labels.clear();
+        self.labels.resize(map.len(), NONE);
+        self.parents.clear();
+        self.peaks.clear();
+        for place in 0..self.cells.len() {
+            self.visit(map, at(self.cells[place]), settings.prominence);
         }
-        watershed.basins.cells = cells;
-        watershed
     }
 
-    fn visit(&mut self, cell: (usize, usize), prominence: f32) {
+    fn visit(&mut self, map: &Array2<f32>, cell: (usize, usize), prominence: f32) {
         let mut touched = [NONE; 8];
         let mut count = 0;
         let mut steepest: Option<(f32, Label)> = None;
-        for neighbour in neighbours(cell, self.map.dim()) {
-            let label = self.basins.labels[self.index(neighbour)];
+        for neighbour in neighbours(cell, map.dim()) {
+            let label = self.labels[index(map, neighbour)];
             if label == NONE {
                 continue;
             }
-            let root = self.root(label);
-            if steepest.is_none_or(|(value, _)| self.map[neighbour] > value) {
-                steepest = Some((self.map[neighbour], root));
+            let root = root(&mut self.parents, label);
+            if steepest.is_none_or(|(value, _)| map[neighbour] > value) {
+                steepest = Some((map[neighbour], root));
             }
             if !touched[..count].contains(&root) {
                 touched[count] = root;
                 count += 1;
             }
         }
-        let index = self.index(cell);
         let Some((_, joined)) = steepest else {
-            let label = self.basins.parents.len() as Label;
-            self.basins.labels[index] = label;
-            self.basins.parents.push(label);
-            self.basins.peaks.push(cell);
+            let label = self.parents.len() as Label;
+            self.labels[index(map, cell)] = label;
+            self.parents.push(label);
+            self.peaks.push(cell);
             return;
         };
-        self.basins.labels[index] = joined;
-        self.merge(&touched[..count], self.map[cell], prominence);
+        self.labels[index(map, cell)] = joined;
+        self.merge(map, &touched[..count], map[cell], prominence);
     }
 
     /// Joins regions that meet at `value` with the highest of them, where it is not far enough below their own peak.
-    fn merge(&mut self, roots: &[Label], value: f32, prominence: f32) {
+    fn merge(&mut self, map: &Array2<f32>, roots: &[Label], value: f32, prominence: f32) {
         // Labels are given by falling peaks, so the first is the highest.
         let Some(&highest) = roots.iter().min() else { return };
         for &root in roots {
-            if root != highest && value >= (1.0 - prominence) * self.map[self.basins.peaks[root as usize]] {
-                self.basins.parents[root as usize] = highest;
+            if root != highest && value >= (1.0 - prominence) * map[self.peaks[root as usize]] {
+                self.parents[root as usize] = highest;
             }
         }
     }
 
-    fn root(&mut self, label: Label) -> Label {
-        let parents = &mut self.basins.parents;
-        let mut root = label as usize;
-        while parents[root] as usize != root {
-            parents[root] = parents[parents[root] as usize];
-            root = parents[root] as usize;
-        }
-        root as Label
-    }
-
-    fn index(&self, cell: (usize, usize)) -> usize {
-        cell.0 * self.map.ncols() + cell.1
-    }
-
     /// What is left of each region within reach of its peak: connected with it, and at least `extent` of its height.
-    fn regions(&mut self, extent: f32) -> PerBox<Region> {
+    fn regions(&mut self, map: &Array2<f32>, extent: f32) -> PerBox<Region> {
         let mut regions = PerBox::new();
-        self.basins.is_taken.clear();
-        self.basins.is_taken.resize(self.map.len(), false);
-        for label in 0..self.basins.parents.len() as Label {
-            if self.basins.parents[label as usize] == label {
-                regions.push(self.region(label, extent));
+        self.is_taken.clear();
+        self.is_taken.resize(map.len(), false);
+        self.pending.clear();
+        for label in 0..self.parents.len() as Label {
+            if self.parents[label as usize] == label {
+                regions.push(self.region(map, label, extent));
             }
         }
         regions
     }
 
-    fn region(&mut self, root: Label, extent: f32) -> Region {
-        let peak = self.basins.peaks[root as usize];
-        let score = self.map[peak];
+    fn region(&mut self, map: &Array2<f32>, label: Label, extent: f32) -> Region {
+        let Self { labels, parents, peaks, is_taken, pending, .. } = self;
+        let peak = peaks[label as usize];
+        let score = map[peak];
         let (mut top, mut bottom, mut left, mut right) = (peak.0, peak.0, peak.1, peak.1);
-        let index = self.index(peak);
-        self.basins.is_taken[index] = true;
-        self.basins.pending.push_back(peak);
-        while let Some(cell) = self.basins.pending.pop_front() {
+        is_taken[index(map, peak)] = true;
+        pending.push_back(peak);
+        while let Some(cell) = pending.pop_front() {
             (top, bottom, left, right) = (top.min(cell.0), bottom.max(cell.0), left.min(cell.1), right.max(cell.1));
-            for neighbour in neighbours(cell, self.map.dim()) {
-                let index = self.index(neighbour);
-                let label = self.basins.labels[index];
-                if label == NONE || self.basins.is_taken[index] || self.map[neighbour] < extent * score {
+            for neighbour in neighbours(cell, map.dim()) {
+                let index = index(map, neighbour);
+                if labels[index] == NONE || is_taken[index] || map[neighbour] < extent * score {
                     continue;
                 }
-                if self.root(label) == root {
-                    self.basins.is_taken[index] = true;
-                    self.basins.pending.push_back(neighbour);
+                if root(parents, labels[index]) == label {
+                    is_taken[index] = true;
+                    pending.push_back(neighbour);
                 }
             }
         }
         let (width, height) = ((right - left + 1) as u32, (bottom - top + 1) as u32);
         Region { rect: Rect { x: left as u32, y: top as u32, width, height }, peak, score }
     }
+}
+
+/// What a label has become part of in the end. Ways there become shorter.
+fn root(parents: &mut [Label], label: Label) -> Label {
+    let mut root = label as usize;
+    while parents[root] as usize != root {
+        parents[root] = parents[parents[root] as usize];
+        root = parents[root] as usize;
+    }
+    root as Label
+}
+
+/// Place of a cell among all, row by row.
+fn index(map: &Array2<f32>, cell: (usize, usize)) -> usize {
+    cell.0 * map.ncols() + cell.1
 }
 
 /// The up to eight cells around a cell.

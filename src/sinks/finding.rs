@@ -66,8 +66,8 @@ impl Finding {
     }
 
     /// The track of each box of the analysis, in their order; none for boxes that no track has appeared for yet.
-    pub fn tracks_of_boxes(&self) -> Vec<Option<&TrackedBox>> {
-        let mut tracks = vec![None; self.analysis.boxes.len()];
+    pub fn tracks_of_boxes(&self) -> PerBox<Option<&TrackedBox>> {
+        let mut tracks = PerBox::from_elem(None, self.analysis.boxes.len());
         for track in self.tracks.iter().filter(|track| track.id.is_some()) {
             if let Some(place) = track.seen.and_then(|seen| tracks.get_mut(seen.index)) {
                 *place = Some(track);

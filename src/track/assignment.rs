@@ -16,7 +16,7 @@ pub fn assign(affinities: &Array2<f64>) -> PerBox<Option<usize>> {
     undisputed(affinities).unwrap_or_else(|| solve(affinities))
 }
 
-/// What there is to choose where no row and no column has two partners: nothing, as mostly.
+/// The assignment where no row and no column has two possible partners, as mostly; nothing where one has.
 fn undisputed(affinities: &Array2<f64>) -> Option<PerBox<Option<usize>>> {
     let mut assigned = PerBox::from_elem(None, affinities.nrows());
     for ((row, column), &affinity) in affinities.indexed_iter() {
@@ -30,6 +30,7 @@ fn undisputed(affinities: &Array2<f64>) -> Option<PerBox<Option<usize>>> {
     Some(assigned)
 }
 
+/// Of affinities of which some can be paired.
 fn solve(affinities: &Array2<f64>) -> PerBox<Option<usize>> {
     let (rows, columns) = affinities.dim();
     if rows > columns {

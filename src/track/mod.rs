@@ -193,8 +193,7 @@ impl Tracker {
             predicted.iter().map(move |&(predicted, unseen)| self.affinity(predicted, unseen, seen))
         });
         let affinities = Recycled::<Array2<f64>>::of((order.len(), predicted.len()), affinities);
-        let assigned = assignment::assign(&affinities);
-        order.into_iter().zip(assigned).collect()
+        order.into_iter().zip(assignment::assign(&affinities)).collect()
     }
 
     /// How well a box continues a track, in [0, 1]: the mean of their overlap and their closeness, 0 outside the gate.

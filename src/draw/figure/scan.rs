@@ -113,6 +113,7 @@ mod tests {
     use smallvec::smallvec;
 
     use super::*;
+    use crate::boxes::PerBox;
     use crate::explain::Reduction;
     use crate::geometry::Rect;
     use crate::scan::ScanSize;
@@ -121,7 +122,7 @@ mod tests {
 
     fn scan(detections: Vec<Detection>) -> Scan {
         Scan {
-            peaks: detections.iter().map(|_| Peak { distance: Distance::Far, row: 0, column: 0 }).collect(),
+            peaks: PerBox::from_elem(Peak { distance: Distance::Far, row: 0, column: 0 }, detections.len()),
             near: None,
             detections: detections.into(),
             maps: smallvec![Array2::from_elem((2, 3), 0.4).into(); 3],

@@ -32,6 +32,7 @@ pub(super) struct Across {
 impl Across {
     /// Edges on edges.
     pub(super) fn new(columns: usize, width: usize) -> Self {
+        assert!(columns <= 1 << f32::MANTISSA_DIGITS, "positions are exact to a column");
         let positions = (0..width).map(|pixel| position(columns, width, Alignment::Edges, pixel));
         Self { positions: Recycled::of(width, positions), columns, has_avx2: is_x86_feature_detected!("avx2") }
     }
@@ -43,7 +44,8 @@ impl Across {
         let Range { start, end } = warm(positions, levels);
         let pixels = Pixels { line: &mut line[3 * start..3 * end], positions: &positions[start..end] };
         let rest = if self.has_avx2 {
-            // SAFETY: the processor has AVX2. Positions are below `columns`, and there is a level more than that.
+            // SAFETY: the processor has AVX2. There are as many positions as pixels and a level more than columns, as asserted, and
+            // positions are clamped to the columns.
             unsafe { eights(pixels, levels, paints) }
         } else {
             pixels

@@ -11,10 +11,10 @@ use crate::draw::palette::Rgb;
 /// Glyphs that are kept at most. A run draws a few dozen, of one size; figures of many pictures come by this many in the end.
 const MOST_GLYPHS: usize = 2048;
 
-/// Places across within a pixel at which a glyph is inked, as what lies between would not be seen.
-const PLACES: f32 = 4.0;
+/// A glyph begins at a quarter of a pixel, as what lies between would not be seen.
+const QUARTERS: i64 = 4;
 
-/// Glyphs of one font.
+/// Glyphs of one font. They are locked for the tens of microseconds that a text takes.
 #[derive(Debug, Default)]
 pub(super) struct Glyphs(Mutex<HashMap<Key, Mask>>);
 
@@ -24,8 +24,8 @@ struct Key {
     glyph: GlyphId,
     /// Its height, as the bits of the number.
     text_px: u32,
-    /// Of [`PLACES`].
-    place: u8,
+    /// Of a pixel, from its left edge to where the glyph begins.
+    quarter: i64,
 }
 
 /// How much of each pixel a glyph covers.
@@ -48,27 +48,28 @@ impl Glyphs {
         font: &FontRef,
         picture: &mut RgbImage,
         text_px: f32,
-        line: impl Iterator<Item = (GlyphId, f32)>,
+        glyphs: impl Iterator<Item = (GlyphId, f32)>,
         baseline: i64,
         ink: Rgb,
     ) {
         let mut masks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (glyph, left) in line {
-            let quarters = (left * PLACES).round() as i64;
-            let (pixel, place) = (quarters.div_euclid(PLACES as i64), quarters.rem_euclid(PLACES as i64) as u8);
-            let key = Key { glyph, text_px: text_px.to_bits(), place };
+        for (glyph, left) in glyphs {
+            let quarters = (left * QUARTERS as f32).round() as i64;
+            let (pixel, quarter) = (quarters.div_euclid(QUARTERS), quarters.rem_euclid(QUARTERS));
+            let key = Key { glyph, text_px: text_px.to_bits(), quarter };
             if masks.len() >= MOST_GLYPHS && !masks.contains_key(&key) {
                 masks.clear();
             }
-            let mask = masks.entry(key).or_insert_with(|| Mask::of(font, glyph, text_px, f32::from(place) / PLACES));
+            let mask = masks.entry(key).or_insert_with(|| Mask::of(font, glyph, text_px, quarter));
             mask.draw(picture, (pixel, baseline), ink);
         }
     }
 }
 
 impl Mask {
-    /// Of a glyph that begins so far within a pixel. Nothing of what has no ink, as a space.
-    fn of(font: &FontRef, glyph: GlyphId, text_px: f32, left: f32) -> Self {
+    /// Of a glyph that begins at a quarter of a pixel. Nothing of what has no ink, as a space.
+    fn of(font: &FontRef, glyph: GlyphId, text_px: f32, quarter: i64) -> Self {
+        let left = quarter as f32 / QUARTERS as f32;
         let Some(outlined) = font.outline_glyph(glyph.with_scale_and_position(text_px, point(left, 0.0))) else {
             return Self::default();
         };
@@ -85,8 +86,9 @@ impl Mask {
             return;
         }
         for (y, line) in (y + self.top..).zip(self.coverage.chunks_exact(self.width)) {
+            let Ok(y) = u32::try_from(y) else { continue };
             for (x, &coverage) in (x + self.left..).zip(line) {
-                let (Ok(x), Ok(y)) = (u32::try_from(x), u32::try_from(y)) else { continue };
+                let Ok(x) = u32::try_from(x) else { continue };
                 let Some(pixel) = picture.get_pixel_mut_checked(x, y) else { continue };
                 let coverage = u32::from(coverage);
                 for (channel, ink) in pixel.0.iter_mut().zip(ink) {
@@ -108,7 +110,7 @@ mod tests {
 
     /// A glyph as its outline says, with nothing kept and nothing rounded but its place.
     fn by_outline(font: &FontRef, picture: &mut RgbImage, glyph: GlyphId, text_px: f32, (left, baseline): (f32, i64)) {
-        let left = (left * PLACES).round() / PLACES;
+        let left = (left * 4.0).round() / 4.0;
         let glyph = glyph.with_scale_and_position(text_px, point(left, baseline as f32));
         let Some(outlined) = font.outline_glyph(glyph) else { return };
         let corner = outlined.px_bounds().min;
