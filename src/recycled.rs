@@ -1,7 +1,6 @@
 //! Memory of frames, pictures and activations that are no longer needed, for the next ones. Asked for anew, a megabyte would be the
 //! system's to clear, page by page, with each frame.
 
-use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -199,11 +198,11 @@ impl<T> Spare<T> {
     /// Room for so many values and little more, which holds anything, if there is some. Sizes that change from frame to frame, as
     /// those of what is warm do, soon find what they need.
     fn take(&self, values: usize) -> Option<Vec<T>> {
-        let sizes = values..=values + values / 4;
         let mut kept = self.kept();
-        let fitting = kept.pieces.iter().enumerate().filter(|(_, piece)| sizes.contains(&piece.capacity()));
-        // The smallest, as larger ones may be wanted; of these what came last, which is the likeliest to be in a cache still.
-        let (place, _) = fitting.min_by_key(|(place, piece)| (piece.capacity(), Reverse(*place)))?;
+        // What came last is the likeliest to be in a cache still. Larger ones may be wanted by others.
+        let latest = |fits: &dyn Fn(usize) -> bool| kept.pieces.iter().rposition(|piece| fits(piece.capacity()));
+        let place = latest(&|size| size == values)
+            .or_else(|| latest(&|size| (values..=values + values / 4).contains(&size)))?;
         let piece = kept.pieces.remove(place)?;
         kept.bytes -= piece.capacity() * size_of::<T>();
         Some(piece)
@@ -242,10 +241,10 @@ mod tests {
         for values in [0, 7, 11] {
             assert_eq!(spare.take(values), None, "{values}");
         }
-        spare.give(vec![1; 9]);
-        spare.give(vec![2; 10]);
+        spare.give(vec![2; 8]);
+        spare.give(vec![3; 9]);
         let take = || spare.take(8).map(|piece| (piece.capacity(), piece[0]));
-        assert_eq!([take(), take(), take(), take()], [Some((9, 1)), Some((10, 2)), Some((10, 1)), None]);
+        assert_eq!([take(), take(), take(), take()], [Some((8, 2)), Some((9, 3)), Some((10, 1)), None]);
         assert_eq!(spare.kept().bytes, 0);
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tch::{Kind, TchError, Tensor};
 
-use super::cuda::Cuda;
+use super::cuda::{Cuda, convolution};
 use super::resnet::{BATCH_NORM_EPS, ResNet18, Resolution};
 
 /// A convolution with a bias.
@@ -177,16 +177,8 @@ impl Convolution {
                     return x.f_cudnn_convolution_relu(&self.weight, bias, strides, paddings, dilations, 1);
                 }
                 Then::AddAndRectify(shortcut) => {
-                    return x.f_cudnn_convolution_add_relu(
-                        &self.weight,
-                        shortcut,
-                        1.0,
-                        bias,
-                        strides,
-                        paddings,
-                        dilations,
-                        1,
-                    );
+                    let layer = (&self.weight, &self.bias);
+                    return convolution::add_and_rectify(x, layer, shortcut, strides, paddings, dilations);
                 }
             }
         }
@@ -226,7 +218,9 @@ impl Parameters<'_> {
 
     fn convolution(&self, convolution: &str, batch_norm: &str, stride: i64) -> Result<Convolution, TchError> {
         let of_batch_norm = |name: &str| self.0[&format!("{batch_norm}.{name}")];
-        let deviation = (of_batch_norm("running_var").f_add_scalar(BATCH_NORM_EPS)?).f_sqrt()?;
+        // As a tensor: of a number, tch would not return that there is no memory, but panic.
+        let epsilon = Tensor::from(BATCH_NORM_EPS);
+        let deviation = of_batch_norm("running_var").f_add(&epsilon)?.f_sqrt()?;
         let scale = of_batch_norm("weight").f_div(&deviation)?;
         let weight = self.0[&format!("{convolution}.weight")].f_mul(&scale.f_view([-1, 1, 1, 1])?)?;
         let bias = of_batch_norm("bias").f_sub(&of_batch_norm("running_mean").f_mul(&scale)?)?;

@@ -71,7 +71,9 @@ impl Normaliser {
     ///
     /// When libtorch refuses, for want of memory for example.
     pub fn apply(&self, pixels: &Tensor) -> Result<Tensor, TchError> {
-        pixels.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?.f_div_scalar(255.0)?.f_sub(&self.mean)?.f_div(&self.std)
+        // As a tensor: of a number, tch would not return that there is no memory, but panic.
+        let levels = Tensor::from(255.0f32);
+        pixels.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?.f_div(&levels)?.f_sub(&self.mean)?.f_div(&self.std)
     }
 }
 

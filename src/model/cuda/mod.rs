@@ -3,6 +3,7 @@
 //!
 //! libtorch_cpu.so brings CUDA's runtime library with it, whose functions are found by their names.
 
+pub(super) mod convolution;
 pub(super) mod graph;
 pub(super) mod kernels;
 mod nvrtc;
