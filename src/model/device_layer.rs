@@ -16,6 +16,7 @@ use super::ModelError;
 use super::cuda::{Cuda, Mark, Stream};
 use super::device_matrix::{DeviceMatrix, MatrixId};
 use super::layer::Layer;
+use super::memory::is_out_of_memory;
 use super::tensors::to_rows;
 use crate::frame::Batch;
 use crate::recycled::Recycled;
@@ -247,12 +248,20 @@ impl LayerBatch {
     }
 
     /// Something about the activations (N, positions, filters) of all pictures, which have arrived, without waiting for what the
-    /// device was told since. Matrices that are uploaded for it must not be used in another stream.
-    fn ask<A>(&self, work: impl FnOnce(&Tensor) -> Result<A, TchError>) -> Result<A, TchError> {
+    /// device was told since; on the host if the device has no memory for it. Matrices that are uploaded for it must not be used in
+    /// another stream.
+    fn ask<A>(&self, work: impl Fn(&Tensor) -> Result<A, TchError>) -> Result<A, ModelError> {
         let _no_gradients = tch::no_grad_guard();
-        match &self.cuda {
+        let answer = match &self.cuda {
             Some(cuda) => cuda.aside(|| work(&self.activations)),
             None => work(&self.activations),
+        };
+        match answer.map_err(ModelError::from) {
+            Err(error) if is_out_of_memory(&error) => {
+                tracing::debug!("activations are looked at on the host: {error}");
+                Ok(work(&self.activations.f_to_device(Device::Cpu)?)?)
+            }
+            answer => answer,
         }
     }
 
@@ -460,7 +469,7 @@ fn product(left: &Array2<f32>, right: &Array2<f32>) -> Recycled<Array2<f32>> {
 
 /// Activations (positions, filters) of a picture of a batch.
 fn activations_of(batch: &Mutex<LayerBatch>, index: usize) -> Result<Array2<f32>, ModelError> {
-    Ok(lock(batch).ask(|activations| to_rows(&activations.f_get(index as i64)?.f_to_kind(Kind::Float)?))?)
+    lock(batch).ask(|activations| to_rows(&activations.f_get(index as i64)?.f_to_kind(Kind::Float)?))
 }
 
 #[cfg(test)]

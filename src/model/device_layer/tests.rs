@@ -108,6 +108,28 @@ fn what_is_no_number_is_an_error() {
 }
 
 #[test]
+fn what_the_device_has_no_memory_for_is_done_on_the_host() {
+    let device = gpu_or_stand_in();
+    let layers =
+        PendingLayer::from_batch(&batch().to_device(device), &[None, None], Cuda::of(device).as_ref()).unwrap();
+    let Progress::UnderWay { batch, .. } = &layers[0].0 else { panic!("it is among others") };
+    let asked = std::cell::RefCell::new(Vec::new());
+    let ask = |message: &str, failures: usize| {
+        asked.take();
+        lock(batch).ask(|activations| {
+            asked.borrow_mut().push(activations.device());
+            let fails = asked.borrow().len() <= failures;
+            if fails { Err(TchError::Torch(message.to_owned())) } else { Ok(activations.size()) }
+        })
+    };
+    assert_eq!(ask("CUDA out of memory. Tried to allocate 2.00 GiB.", 1).unwrap(), [2, 12, 7]);
+    assert_eq!(asked.take(), [device, Device::Cpu]);
+    assert!(ask("CUDA out of memory.", 2).is_err(), "nor has the host");
+    assert!(ask("a device-side assert", 1).is_err());
+    assert_eq!(asked.take(), [device], "other failures are told at once");
+}
+
+#[test]
 fn weights_of_other_filters_are_a_mistake() {
     let layer = layers(&batch(), &[None, None]).unwrap().remove(0);
     let of = |rows, columns| DeviceMatrix::new(matrix(rows, columns, 6));
