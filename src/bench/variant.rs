@@ -76,13 +76,13 @@ impl Variant {
                 Stages::Whole(Box::new(WholeStages::new(&settings.methods, settings.method_settings, view)))
             }
         };
-        let tracker = Tracker::new(TrackSettings::default(), analyser.classes());
         let (width, height) = frames.size();
         let frame_bytes = 3 * width as usize * height as usize;
+        let tracker = Tracker::new(TrackSettings::default(), analyser.classes());
         let run = PipelineRun::new(settings.source.clone(), settings.frames, frame_bytes, limit);
         Ok(Self {
             settings: settings.clone(),
-            batch: limit.frames,
+            batch: limit.most_of(frame_bytes),
             frames,
             analyser,
             stages,

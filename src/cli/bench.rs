@@ -99,7 +99,7 @@ pub struct BenchOptions {
     #[arg(long, value_name = "N|auto", value_parser = components)]
     pub components: Option<Components>,
 
-    /// Most frames in a forward pass [default: as with run, 8 on a GPU and with --scan whole, otherwise 1]
+    /// Most frames in a forward pass [default: as with run, 8 on a GPU and with --scan whole, fewer if they are large, otherwise 1]
     #[arg(long, value_name = "FRAMES", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub batch: Option<u16>,
 
