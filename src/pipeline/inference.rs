@@ -19,6 +19,8 @@ use crate::shutdown::Shutdown;
 
 /// How long a batch that is not full waits for frames of other sources.
 const GATHERING: Duration = Duration::from_millis(3);
+/// How long after a signal sources may take to say what ended them before it.
+const LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// Messages up to a limit: waits for the first, takes of the others what is there or comes within a moment and, of those that
 /// are at hand, all, so that what shares a pass does not depend on how fast it is decoded. Empty once all feeds have ended.
@@ -58,6 +60,15 @@ fn fill_up<T: Message>(
         }
     }
     gathered
+}
+
+/// What ended sources, of messages taken and of those to come: frames may take longer than there is time for after a signal.
+fn failures(taken: Batch<Captured>, feeds: &mut Feeds<Captured>) -> Batch<(Captured, Option<Verdict>)> {
+    let until = Instant::now() + LAST_WORDS;
+    let all = taken.into_iter().chain(std::iter::from_fn(|| feeds.next(Some(until)).ok()));
+    all.filter(|captured| matches!(captured, Captured::Closed { error: Some(_), .. }))
+        .map(|captured| (captured, None))
+        .collect()
 }
 
 /// How the stage works.
@@ -146,8 +157,15 @@ pub(super) fn infer(
             Some(_) => gather_ready(&mut feeds, settings.batch),
             None => gather(&mut feeds, settings.batch),
         };
-        // What was captured but not looked at may take longer than there is time for after a signal.
-        if settings.shutdown.was_signalled() || messages.is_empty() && ahead.is_none() {
+        if settings.shutdown.was_signalled() {
+            let waiting = ahead.into_iter().flat_map(|gathered| gathered.messages).map(|(captured, _)| captured);
+            let messages = failures(waiting.chain(messages).collect(), &mut feeds);
+            let uploads = submission.take_ahead(&[]);
+            // If the next stage has ended, too, nobody is left to be told.
+            let _ = explanation.send(submit(Gathered { messages, uploads, is_urgent: false }, &mut submission));
+            return None;
+        }
+        if messages.is_empty() && ahead.is_none() {
             return None;
         }
         let next = (!messages.is_empty()).then(|| look(messages, &submission, settings.gate));
@@ -213,6 +231,7 @@ mod tests {
     use super::*;
     use crate::analyse::{Analyser, AnalysisSettings};
     use crate::boxes::Threshold;
+    use crate::capture::CaptureError;
     use crate::explain::{Method, MethodSettings};
     use crate::frame::Frame;
     use crate::gate::GateSettings;
@@ -315,8 +334,7 @@ mod tests {
         assert!(gather(&mut feeds, most(8)).is_empty());
     }
 
-    /// What comes of frames of two sources, the second of which is live if `is_live`, and of their ends.
-    fn through_both_stages(works_ahead: bool, ahead: usize, is_live: bool, gate: GateSettings) -> Vec<String> {
+    fn analyser() -> Analyser {
         let model = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/resnet18-mask.safetensors");
         let settings = AnalysisSettings {
             method: Method::HayCam,
@@ -325,18 +343,25 @@ mod tests {
             all_boxes: false,
             basis: Some(CacheSettings::default()),
         };
-        let mut analyser = Analyser::new(Engine::load(&model, tch::Device::Cpu).unwrap(), settings);
+        Analyser::new(Engine::load(&model, tch::Device::Cpu).unwrap(), settings)
+    }
+
+    fn frame(source: usize, index: u64, policy: Policy) -> Captured {
+        let finding = finding(index, (64, 48), Duration::from_millis(40 * index));
+        let image = RgbImage::from_fn(64, 48, |x, y| image::Rgb([(3 * x) as u8, (30 * index) as u8, (2 * y) as u8]));
+        let frame = Frame { image: image.into(), ..finding.frame.clone() };
+        Captured::Frame { source, info: Arc::clone(&finding.info), policy, frame }
+    }
+
+    /// What comes of frames of two sources, the second of which is live if `is_live`, and of their ends.
+    fn through_both_stages(works_ahead: bool, ahead: usize, is_live: bool, gate: GateSettings) -> Vec<String> {
+        let mut analyser = analyser();
         let shutdown = Shutdown::default();
         let (sender, feed) = feed(16, None, &shutdown);
         for index in 0..6u64 {
             let source = (index % 2) as usize;
             let policy = if is_live && source == 1 { Policy::Live } else { Policy::Recorded };
-            let finding = finding(index, (64, 48), Duration::from_millis(40 * index));
-            let image =
-                RgbImage::from_fn(64, 48, |x, y| image::Rgb([(3 * x) as u8, (30 * index) as u8, (2 * y) as u8]));
-            let frame = Frame { image: image.into(), ..finding.frame.clone() };
-            let info = Arc::clone(&finding.info);
-            assert!(sender.send_waiting(Captured::Frame { source, info, policy, frame }).is_ok());
+            assert!(sender.send_waiting(frame(source, index, policy)).is_ok());
         }
         for source in 0..2 {
             assert!(sender.send_waiting(Captured::Closed { source, error: None }).is_ok());
@@ -381,6 +406,36 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_signal_ends_it_at_once_but_not_before_failures_are_told() {
+        let mut analyser = analyser();
+        let shutdown = Shutdown::default();
+        let ((first, first_feed), (second, second_feed)) = (feed(16, None, &shutdown), feed(1, None, &shutdown));
+        for index in 0..2 {
+            assert!(first.send_waiting(frame(0, index, Policy::Recorded)).is_ok());
+        }
+        assert!(first.send_waiting(Captured::Closed { source: 0, error: None }).is_ok());
+        drop(first);
+        let gate = &Mutex::new(Gate::new(GateSettings { live: false, recorded: false }));
+        let (to_explanation, batches) = bounded(1);
+        let (_to_inference, explained) = bounded(1);
+        shutdown.signal();
+        let submission = analyser.sides().0;
+        let settings = InferenceSettings { batch: most(1), works_ahead: false, gate, shutdown: &shutdown };
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                // Late, but not too late.
+                std::thread::sleep(LAST_WORDS / 10);
+                let error = CaptureError::NoFrames { file: "a.mp4".to_owned() };
+                assert!(second.send_waiting(Captured::Closed { source: 1, error: Some(error) }).is_ok());
+            });
+            let feeds = Feeds::new(vec![first_feed, second_feed]);
+            infer(feeds, submission, settings, &to_explanation, &explained);
+        });
+        let told: Vec<_> = batches.try_iter().flat_map(|batch: Submitted| batch.messages).collect();
+        assert!(matches!(&told[..], [(Captured::Closed { source: 1, error: Some(_) }, None)]), "{} messages", told.len());
     }
 
     #[test]
