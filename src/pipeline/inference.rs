@@ -435,7 +435,11 @@ mod tests {
             infer(feeds, submission, settings, &to_explanation, &explained);
         });
         let told: Vec<_> = batches.try_iter().flat_map(|batch: Submitted| batch.messages).collect();
-        assert!(matches!(&told[..], [(Captured::Closed { source: 1, error: Some(_) }, None)]), "{} messages", told.len());
+        assert!(
+            matches!(&told[..], [(Captured::Closed { source: 1, error: Some(_) }, None)]),
+            "{} messages",
+            told.len()
+        );
     }
 
     #[test]

@@ -72,18 +72,20 @@ pub(super) struct CpuNetwork {
     scratch: Vec<Mutex<Vec<f32>>>,
 }
 
-/// What a convolution may be done by.
+/// What a convolution is done by.
 #[derive(Debug)]
 enum Convolution {
     /// As it is defined.
     Direct(Direct),
-    /// 3x3 and without stride: in either way, as it suits the number of positions.
-    Plain(Plain),
+    /// By Winograd's algorithm.
+    Winograd(Winograd),
+    /// As it suits the number of positions.
+    Either(Either),
 }
 
 /// A 3x3 convolution without stride, packed for each algorithm when that is first asked for.
 #[derive(Debug)]
-struct Plain {
+struct Either {
     instructions: Instructions,
     /// (filters, channels, 3, 3).
     weights: Vec<f32>,
@@ -186,7 +188,7 @@ impl CpuNetwork {
     }
 }
 
-impl Plain {
+impl Either {
     fn direct(&self) -> &Direct {
         self.direct
             .get_or_init(|| Direct::new(self.instructions, &self.weights, &self.bias, self.channels, KERNEL_SIDE, 1, 1))
@@ -199,7 +201,7 @@ impl Plain {
     /// Whether Winograd's algorithm takes less time. It takes fewer products, but of four times as many weights: too many to read
     /// for a handful of tiles.
     fn suits_winograd(&self, output: &Shape) -> bool {
-        self.channels < MANY_CHANNELS || Winograd::tiles(output) >= MANY_TILES
+        Winograd::tiles(output) >= MANY_TILES
     }
 }
 
@@ -246,11 +248,17 @@ impl Convolutions {
         Ok(self.push(Convolution::Direct(direct)))
     }
 
+    /// 3x3 and without stride.
     fn plain(&mut self, convolution: &folded::Convolution) -> Result<usize, TchError> {
         let (weights, bias) = to_host(convolution)?;
         let channels = convolution.weight.size4()?.1 as usize;
-        let (instructions, direct, winograd) = (self.instructions, OnceLock::new(), OnceLock::new());
-        Ok(self.push(Convolution::Plain(Plain { instructions, weights, bias, channels, direct, winograd })))
+        let instructions = self.instructions;
+        Ok(self.push(if channels < MANY_CHANNELS {
+            Convolution::Winograd(Winograd::new(instructions, &weights, &bias, channels))
+        } else {
+            let (direct, winograd) = (OnceLock::new(), OnceLock::new());
+            Convolution::Either(Either { instructions, weights, bias, channels, direct, winograd })
+        }))
     }
 
     fn push(&mut self, convolution: Convolution) -> usize {

@@ -2,6 +2,7 @@
 
 use image::RgbImage;
 
+use super::direct::Direct;
 use super::kernel::Activation;
 use super::plane::{Plane, PlaneView, Shape};
 use super::team::OfSteps;
@@ -26,8 +27,12 @@ pub(super) struct PassSize {
 #[derive(Debug)]
 pub(super) struct Pass {
     size: PassSize,
+    most_pictures: usize,
     planes: Vec<Plane>,
     steps: Vec<Step>,
+    /// How many of the steps, the first, are done with one picture after another. Theirs are the largest activations: of a picture
+    /// by itself, a cache holds them, and there need be room for no more.
+    alone: usize,
     /// Indices of the planes that are asked for.
     layer3: usize,
     native: Option<usize>,
@@ -54,18 +59,31 @@ enum Operation {
     Pool,
 }
 
-/// How a step is divided for a number of pictures and threads.
+/// A step, with one of the pictures or with all.
 #[derive(Debug, Clone, Copy)]
-struct Division {
+struct Turn {
+    step: usize,
+    picture: Option<usize>,
+}
+
+/// How a step is done with a number of pictures and threads.
+#[derive(Debug, Clone, Copy)]
+struct Division<'a> {
     tasks: usize,
-    /// Of a convolution by Winograd's algorithm.
-    split: Option<Split>,
+    /// Of a convolution.
+    algorithm: Option<Algorithm<'a>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Algorithm<'a> {
+    Direct(&'a Direct),
+    Winograd(&'a Winograd, Split),
 }
 
 impl Pass {
     /// For up to `pictures` pictures at once.
     pub(super) fn new(network: &CpuNetwork, size: PassSize, pictures: usize) -> Self {
-        let mut layout = Layout { network, pictures, planes: Vec::new(), steps: Vec::new() };
+        let mut layout = Layout { network, pictures: 1, planes: Vec::new(), steps: Vec::new() };
         let PassSize { height, width, wanted } = size;
         let Convolution::Direct(stem) = &network.convolutions[network.stem] else {
             unreachable!("a 7x7 convolution is done directly");
@@ -74,17 +92,24 @@ impl Pass {
         layout.steps.push(Step { operation: Operation::Normalise, input: colours, output: colours });
         let stem = layout.convolve(network.stem, colours, RECTIFY, 1);
         let Shape { height, width, channels, .. } = layout.planes[stem].shape;
+        let [layer1, layer2, layer3, layer4] = &network.layers;
+        // Where `layer1` leaves its sums, too.
+        layout.pictures = pictures;
         let pooled = layout.plane(height.div_ceil(2), width.div_ceil(2), channels, 1);
         layout.steps.push(Step { operation: Operation::Pool, input: stem, output: pooled });
-        let [layer1, layer2, layer3, layer4] = &network.layers;
-        let layer3 = [layer1, layer2, layer3].into_iter().fold(pooled, |x, blocks| layout.layer(blocks, x, 1));
+        layout.pictures = 1;
+        let layer1 = layout.layer(layer1, pooled, 1);
+        let alone = layout.steps.len();
+        layout.pictures = pictures;
+        let layer3 = [layer2, layer3].into_iter().fold(layer1, |x, blocks| layout.layer(blocks, x, 1));
         let native = wanted.native.then(|| layout.layer(layer4, layer3, 1));
         let atrous = wanted.atrous.then(|| {
             let blocks = network.atrous.as_ref().expect("a network that was made for atrous activations");
             // Dilated convolutions reach two positions far.
             layout.layer(blocks, layer3, 2)
         });
-        Self { size, planes: layout.planes, steps: layout.steps, layer3, native, atrous }
+        let Layout { planes, steps, .. } = layout;
+        Self { size, most_pictures: pictures, planes, steps, alone, layer3, native, atrous }
     }
 
     pub(super) fn size(&self) -> PassSize {
@@ -93,7 +118,14 @@ impl Pass {
 
     /// At once.
     pub(super) fn most_pictures(&self) -> usize {
-        self.planes[0].shape.pictures
+        self.most_pictures
+    }
+
+    /// The steps in their order, the first ones again for each picture.
+    fn turns(&self, pictures: usize) -> impl Iterator<Item = Turn> {
+        let alone =
+            (0..pictures * self.alone).map(|turn| Turn { step: turn % self.alone, picture: Some(turn / self.alone) });
+        alone.chain((self.alone..self.steps.len()).map(|step| Turn { step, picture: None }))
     }
 
     /// Sends pictures through, at most [`Self::most_pictures`] and all of this pass's size.
@@ -103,34 +135,45 @@ impl Pass {
         };
         assert!(pictures.len() <= self.most_pictures() && pictures.iter().copied().all(fitting));
         let views: OfSteps<PlaneView> = self.planes.iter_mut().map(|plane| plane.view(pictures.len())).collect();
-        let divisions: OfSteps<Division> =
-            self.steps.iter().map(|step| divide(step, network, &views[step.output].shape)).collect();
-        let tasks: OfSteps<usize> = divisions.iter().map(|division| division.tasks).collect();
-        let scratch = self.steps.iter().zip(&divisions).map(|(step, division)| scratch(step, network, *division)).max();
+        let of = |plane: usize, Turn { picture, .. }: Turn| {
+            let all: PlaneView = views[plane];
+            picture.map_or(all, |picture| all.of(picture))
+        };
+        let turns: OfSteps<Turn> = self.turns(pictures.len()).collect();
+        // Of the first turn of each step: other pictures are divided alike.
+        let divisions: OfSteps<Division> = (self.turns(1))
+            .map(|turn| divide(&self.steps[turn.step], network, &of(self.steps[turn.step].output, turn).shape))
+            .collect();
+        let tasks: OfSteps<usize> = turns.iter().map(|turn| divisions[turn.step].tasks).collect();
+        let scratch = divisions.iter().map(Division::scratch).max();
         for own in &network.scratch {
             let mut own = own.lock().expect("no thread panics while it works");
             let len = own.len().max(scratch.unwrap_or(0));
             own.resize(len, 0.0);
         }
-        network.team.walk(&tasks, |step, task, thread| {
-            let Step { operation, input, output } = self.steps[step];
-            let (input, output) = (views[input], views[output]);
+        network.team.walk(&tasks, |turn, task, thread| {
+            let turn = turns[turn];
+            let Step { operation, input, output } = self.steps[turn.step];
+            let (input, output) = (of(input, turn), of(output, turn));
             match operation {
                 // SAFETY: no two tasks have the same row.
-                Operation::Normalise => unsafe { normalise(task, &network.normalised, pictures, output) },
+                Operation::Normalise => unsafe {
+                    let picture = turn.picture.expect("the first steps have a picture each");
+                    normalise(task, &network.normalised, pictures[picture], output);
+                },
                 // SAFETY: the stem's output is rectified and twice as large.
                 Operation::Pool => unsafe { network.instructions.run(pool::Task { row: task, input, output }) },
-                Operation::Convolve { convolution, activation } => {
-                    let mut scratch = network.scratch[thread].lock().expect("no thread panics while it works");
-                    let convolution = &network.convolutions[convolution];
+                Operation::Convolve { activation, .. } => {
+                    let algorithm = divisions[turn.step].algorithm.expect("a convolution has one");
                     // SAFETY: `Layout` gave the planes the shapes that the convolution asks for, no step writes to what it
                     // reads, and tasks of one step share no outputs.
                     unsafe {
-                        match (convolution, divisions[step].split) {
-                            (Convolution::Direct(direct), _) => direct.work(task, input, activation, output),
-                            (Convolution::Plain(plain), None) => plain.direct().work(task, input, activation, output),
-                            (Convolution::Plain(plain), Some(split)) => {
-                                plain.winograd().work(task, split, input, activation, output, &mut scratch);
+                        match algorithm {
+                            Algorithm::Direct(direct) => direct.work(task, input, activation, output),
+                            Algorithm::Winograd(winograd, split) => {
+                                let mut scratch =
+                                    network.scratch[thread].lock().expect("no thread panics while it works");
+                                winograd.work(task, split, input, activation, output, &mut scratch);
                             }
                         }
                     }
@@ -153,25 +196,31 @@ impl Pass {
     }
 }
 
-fn divide(step: &Step, network: &CpuNetwork, output: &Shape) -> Division {
-    let without_tiles = |tasks| Division { tasks, split: None };
-    let Operation::Convolve { convolution, .. } = step.operation else { return without_tiles(pool::tasks(output)) };
+fn divide<'a>(step: &Step, network: &'a CpuNetwork, output: &Shape) -> Division<'a> {
+    let Operation::Convolve { convolution, .. } = step.operation else {
+        return Division { tasks: pool::tasks(output), algorithm: None };
+    };
+    let direct =
+        |direct: &'a Direct| Division { tasks: direct.tasks(output), algorithm: Some(Algorithm::Direct(direct)) };
+    let winograd = |winograd: &'a Winograd| {
+        let split = winograd.split(output, network.team.threads());
+        Division { tasks: Winograd::tasks(output, split), algorithm: Some(Algorithm::Winograd(winograd, split)) }
+    };
     match &network.convolutions[convolution] {
-        Convolution::Direct(direct) => without_tiles(direct.tasks(output)),
-        Convolution::Plain(plain) if plain.suits_winograd(output) => {
-            let split = plain.winograd().split(output, network.team.threads());
-            Division { tasks: Winograd::tasks(output, split), split: Some(split) }
-        }
-        Convolution::Plain(plain) => without_tiles(plain.direct().tasks(output)),
+        Convolution::Direct(only) => direct(only),
+        Convolution::Winograd(only) => winograd(only),
+        Convolution::Either(either) if either.suits_winograd(output) => winograd(either.winograd()),
+        Convolution::Either(either) => direct(either.direct()),
     }
 }
 
-/// Numbers that a thread needs for a step.
-fn scratch(step: &Step, network: &CpuNetwork, division: Division) -> usize {
-    let Operation::Convolve { convolution, .. } = step.operation else { return 0 };
-    match (&network.convolutions[convolution], division.split) {
-        (Convolution::Plain(plain), Some(split)) => plain.winograd().scratch(split),
-        _ => 0,
+impl Division<'_> {
+    /// Numbers that a thread needs.
+    fn scratch(&self) -> usize {
+        match self.algorithm {
+            Some(Algorithm::Winograd(winograd, split)) => winograd.scratch(split),
+            Some(Algorithm::Direct(_)) | None => 0,
+        }
     }
 }
 
@@ -179,12 +228,11 @@ fn scratch(step: &Step, network: &CpuNetwork, division: Division) -> usize {
 ///
 /// # Safety
 ///
-/// The output has the pictures' size and three channels, and nobody uses this row of it meanwhile.
-unsafe fn normalise(task: usize, normalised: &[[f32; 256]; 3], pictures: &[&RgbImage], output: PlaneView) {
-    let Shape { height, width, .. } = output.shape;
-    let (picture, row) = (task / height, task % height);
-    let pixels = &pictures[picture].as_raw()[row * width * COLOURS..(row + 1) * width * COLOURS];
-    let start = output.shape.offset(picture, row, 0);
+/// The output has the picture's size and three channels, and nobody uses this row of it meanwhile.
+unsafe fn normalise(row: usize, normalised: &[[f32; 256]; 3], picture: &RgbImage, output: PlaneView) {
+    let Shape { width, .. } = output.shape;
+    let pixels = &picture.as_raw()[row * width * COLOURS..(row + 1) * width * COLOURS];
+    let start = output.shape.offset(0, row, 0);
     // SAFETY: a row of the plane, which is this task's.
     let target = unsafe { std::slice::from_raw_parts_mut(output.values.add(start), width * COLOURS) };
     for (target, pixel) in target.chunks_exact_mut(COLOURS).zip(pixels.chunks_exact(COLOURS)) {
@@ -197,6 +245,7 @@ unsafe fn normalise(task: usize, normalised: &[[f32; 256]; 3], pictures: &[&RgbI
 /// Lays out planes and steps.
 struct Layout<'a> {
     network: &'a CpuNetwork,
+    /// Of the planes to come.
     pictures: usize,
     planes: Vec<Plane>,
     steps: Vec<Step>,
@@ -247,7 +296,8 @@ impl Convolution {
     fn filters_and_stride(&self) -> (usize, usize) {
         match self {
             Self::Direct(direct) => (direct.filters(), direct.stride()),
-            Self::Plain(plain) => (plain.bias.len(), 1),
+            Self::Winograd(winograd) => (winograd.filters(), 1),
+            Self::Either(either) => (either.bias.len(), 1),
         }
     }
 }

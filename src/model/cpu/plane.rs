@@ -64,6 +64,22 @@ pub(super) struct PlaneView {
     pub(super) values: *mut f32,
 }
 
+impl PlaneView {
+    /// Of one of the pictures; of a plane that has room for one, of that.
+    ///
+    /// # Panics
+    ///
+    /// When there are several, but fewer.
+    pub(super) fn of(self, picture: usize) -> Self {
+        let Shape { pictures, .. } = self.shape;
+        assert!(pictures == 1 || picture < pictures);
+        let place = if pictures == 1 { 0 } else { picture };
+        // SAFETY: the plane has so many pictures.
+        let values = unsafe { self.values.add(place * self.shape.picture()) };
+        Self { shape: Shape { pictures: 1, ..self.shape }, values }
+    }
+}
+
 // SAFETY: a view is an address and a shape. Those who read or write through it promise to keep to their own part.
 unsafe impl Send for PlaneView {}
 // SAFETY: as above.
@@ -75,13 +91,9 @@ impl Plane {
         Self { shape, values: vec![0.0; shape.pictures * shape.picture()].into_boxed_slice() }
     }
 
-    /// Of the first pictures.
-    ///
-    /// # Panics
-    ///
-    /// When there are fewer.
+    /// Of the first pictures, or as many as there are.
     pub(super) fn view(&mut self, pictures: usize) -> PlaneView {
-        assert!(pictures <= self.shape.pictures);
+        let pictures = pictures.min(self.shape.pictures);
         PlaneView { shape: Shape { pictures, ..self.shape }, values: self.values.as_mut_ptr() }
     }
 
@@ -115,5 +127,19 @@ mod tests {
         assert!((0..15).all(|position| second[[position, 1]] == (15 + position) as f32));
         let written = plane.values.iter().filter(|&&value| value != 0.0).count();
         assert_eq!(written, 2 * (shape.positions() - 1), "the border stays empty");
+    }
+
+    #[test]
+    fn a_picture_is_seen_where_it_lies() {
+        let shape = Shape { pictures: 3, height: 2, width: 3, channels: 2, border: 1 };
+        let mut plane = Plane::new(shape);
+        let all = plane.view(3);
+        let second = all.of(1);
+        assert_eq!(second.shape, Shape { pictures: 1, ..shape });
+        let place = second.values.wrapping_add(second.shape.offset(0, 1, 2));
+        assert_eq!(place, all.values.wrapping_add(shape.offset(1, 1, 2)));
+        let mut shared = Plane::new(Shape { pictures: 1, ..shape });
+        let shared = shared.view(3);
+        assert_eq!((shared.shape.pictures, shared.of(2).values), (1, shared.values));
     }
 }

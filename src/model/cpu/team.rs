@@ -11,8 +11,9 @@ use smallvec::SmallVec;
 
 use crate::model::ModelError;
 
-/// One for each step of a pass, of which there are 27 at most; no memory is asked for as long as there are no more than this.
-pub(super) type OfSteps<T> = SmallVec<[T; 32]>;
+/// One for each step of a pass, of which there are 27 with one picture, and 76 with eight; no memory is asked for as long as there are
+/// no more than this.
+pub(super) type OfSteps<T> = SmallVec<[T; 96]>;
 
 /// Looks at a step before the processor is offered to somebody else, about ten microseconds: steps take hundreds, and
 /// waking a thread tens.
