@@ -81,9 +81,14 @@ impl PassLimit {
     }
 }
 
-/// Whether libtorch failed for want of memory, by what it says: its errors have no kinds.
+/// Whether libtorch failed for want of memory.
 pub(super) fn is_out_of_memory(error: &ModelError) -> bool {
-    let ModelError::Torch(TchError::Torch(message)) = error else { return false };
+    matches!(error, ModelError::Torch(error) if is_shortage(error))
+}
+
+/// The same of an error of libtorch's, by what it says: it has no kinds.
+pub(super) fn is_shortage(error: &TchError) -> bool {
+    let TchError::Torch(message) = error else { return false };
     // The allocator's and CUDA's own; cuDNN's and cuBLAS's; that of the host.
     ["out of memory", "STATUS_ALLOC_FAILED", "can't allocate memory"].iter().any(|words| message.contains(words))
 }
@@ -224,7 +229,11 @@ pub(super) mod tests {
         let machine = Machine::new(0, false);
         let error = machine.answers(&PassLimit::default(), &[1, 2], 100).unwrap_err();
         assert_eq!(error.to_string().lines().count(), 1, "{error}");
-        assert!(error.to_string().contains("CUDA out of memory"), "{error}");
+        let text = error.to_string();
+        assert!(
+            text.contains("CUDA out of memory")
+                && text.ends_with("is free; smaller batches or pictures need less memory")
+        );
         assert_eq!(machine.passes.take(), [2, 1]);
         let passes = Cell::new(0);
         let pass = |_: &[u32]| {

@@ -90,7 +90,7 @@ pub enum ModelError {
     #[error("the network answers NaN or infinite values; the model file is probably damaged")]
     NotFinite,
     /// libtorch refused an operation.
-    #[error("libtorch: {}", first_line(.0))]
+    #[error("libtorch: {}{}", first_line(.0).trim_end_matches('.'), advice(.0))]
     Torch(#[from] tch::TchError),
 }
 
@@ -111,6 +111,11 @@ impl ModelError {
     pub(crate) fn invalid(path: &Path, reason: impl Into<String>) -> Self {
         Self::Invalid { path: path.to_owned(), reason: reason.into() }
     }
+}
+
+/// What to do about it, if anything can be done.
+fn advice(error: &tch::TchError) -> &'static str {
+    if memory::is_shortage(error) { "; smaller batches or pictures need less memory" } else { "" }
 }
 
 /// libtorch appends a C++ backtrace to its messages; only the first line is for people.
