@@ -28,7 +28,10 @@ pub fn run(args: &BenchArgs, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     let mut progress = Progress::new(args.progress, "measuring", Some(bench::turns(&config) as u64), "turns");
     let measured = bench::measure(&config, shutdown, &mut |turns| progress.update(turns as u64, ""));
     progress.finish();
-    let Some(report) = measured? else { return Ok(ExitCode::Interrupted) };
+    let Some(report) = measured? else {
+        tracing::warn!("interrupted before the first round was over: nothing is measured");
+        return Ok(ExitCode::Interrupted);
+    };
     let json = serde_json::to_string_pretty(&report)? + "\n";
     match args.json.as_deref() {
         Some(path) if path == to_stdout => super::print(json.as_bytes())?,

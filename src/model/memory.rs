@@ -230,10 +230,8 @@ pub(super) mod tests {
         let error = machine.answers(&PassLimit::default(), &[1, 2], 100).unwrap_err();
         assert_eq!(error.to_string().lines().count(), 1, "{error}");
         let text = error.to_string();
-        assert!(
-            text.contains("CUDA out of memory")
-                && text.ends_with("is free; smaller batches or pictures need less memory")
-        );
+        let advice = "is free; smaller batches (--batch, --batch-size) or pictures need less memory";
+        assert!(text.contains("CUDA out of memory") && text.ends_with(advice), "{text}");
         assert_eq!(machine.passes.take(), [2, 1]);
         let passes = Cell::new(0);
         let pass = |_: &[u32]| {

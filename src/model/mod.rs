@@ -115,7 +115,11 @@ impl ModelError {
 
 /// What to do about it, if anything can be done.
 fn advice(error: &tch::TchError) -> &'static str {
-    if memory::is_shortage(error) { "; smaller batches or pictures need less memory" } else { "" }
+    if memory::is_shortage(error) {
+        "; smaller batches (--batch, --batch-size) or pictures need less memory"
+    } else {
+        ""
+    }
 }
 
 /// libtorch appends a C++ backtrace to its messages; only the first line is for people.

@@ -285,27 +285,34 @@ impl<T> FeedSender<T> {
         }
     }
 
-    /// For recorded sources, and for the last message of any: waits while the channel is full, so that nothing is lost.
+    /// For recorded sources, and for the last message of any: waits while the channel is full, so that nothing is lost. Once the
+    /// end is asked for, nobody wants the frames any more that a last message waits for: it takes their place.
     ///
     /// # Errors
     ///
     /// When nobody takes frames any more.
-    pub fn send_waiting(&self, frame: T) -> Result<(), Closed>
+    pub fn send_waiting(&self, message: T) -> Result<(), Closed>
     where
         T: Message,
     {
-        let most = if frame.bytes() == 0 { usize::MAX } else { self.most_bytes.div_ceil(frame.bytes()).max(1) };
+        let most = if message.bytes() == 0 { usize::MAX } else { self.most_bytes.div_ceil(message.bytes()).max(1) };
         let has_fewer_places = self.sender.capacity().is_some_and(|places| places <= most);
         while !has_fewer_places && self.sender.len() >= most && !self.shutdown.is_requested() {
             std::thread::sleep(TAKEN_POLL);
         }
-        let mut frame = frame;
+        let mut message = message;
         loop {
-            match self.sender.send_timeout(frame, POLL) {
+            match self.sender.send_timeout(message, POLL) {
                 Ok(()) => return Ok(()),
                 Err(SendTimeoutError::Disconnected(_)) => return Err(Closed),
-                Err(SendTimeoutError::Timeout(_)) if self.shutdown.is_requested() => return Err(Closed),
-                Err(SendTimeoutError::Timeout(refused)) => frame = refused,
+                Err(SendTimeoutError::Timeout(refused)) => message = refused,
+            }
+            if self.shutdown.is_requested() {
+                if !message.is_last() {
+                    return Err(Closed);
+                }
+                // Inference may have taken one in between; then there is room now.
+                let _ = self.displaced.try_recv();
             }
         }
     }

@@ -3,13 +3,16 @@
 use super::*;
 use crate::stats::Drops;
 
+/// Of a source.
+const LAST: i32 = i32::MAX;
+
 impl Message for i32 {
     fn captured(&self) -> Option<Instant> {
         None
     }
 
     fn is_last(&self) -> bool {
-        false
+        *self == LAST
     }
 
     fn bytes(&self) -> usize {
@@ -83,6 +86,19 @@ fn a_shutdown_frees_a_sender_that_nobody_listens_to() {
     assert_eq!(sender.send_newest(2), Err(Closed));
     assert_eq!(sender.send_waiting(3), Err(Closed));
     assert_eq!(sender.send_state(4), Err(Closed));
+}
+
+#[test]
+fn a_last_message_takes_the_place_of_frames_that_nobody_waits_for_any_more() {
+    let shutdown = Shutdown::default();
+    let (sender, feed) = feed(2, None, &shutdown);
+    (1..3).for_each(|frame| sender.send_waiting(frame).unwrap());
+    shutdown.request();
+    assert_eq!(sender.send_waiting(3), Err(Closed));
+    assert_eq!(sender.send_waiting(LAST), Ok(()));
+    drop(sender);
+    let mut feeds = Feeds::new(vec![feed]);
+    assert_eq!([feeds.next(None), feeds.next(None), feeds.next(None)], [Ok(2), Ok(LAST), Err(NoMessage::Over)]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::Problem;
 use super::feed::{Feeds, Message, NoMessage};
 use super::stages::Captured;
 use crate::analyse::{BatchLimit, FrameRequest, Pending, Submission};
-use crate::capture::Policy;
+use crate::capture::{Policy, SourceState};
 use crate::frame::Batch;
 use crate::gate::{Gate, Verdict};
 use crate::model::upload::Uploads;
@@ -66,9 +66,13 @@ fn fill_up<T: Message>(
 fn failures(taken: Batch<Captured>, feeds: &mut Feeds<Captured>) -> Batch<(Captured, Option<Verdict>)> {
     let until = Instant::now() + LAST_WORDS;
     let all = taken.into_iter().chain(std::iter::from_fn(|| feeds.next(Some(until)).ok()));
-    all.filter(|captured| matches!(captured, Captured::Closed { error: Some(_), .. }))
-        .map(|captured| (captured, None))
-        .collect()
+    let is_failure = |captured: &Captured| {
+        matches!(
+            captured,
+            Captured::Closed { error: Some(_), .. } | Captured::State { state: SourceState::GivenUp { .. }, .. }
+        )
+    };
+    all.filter(is_failure).map(|captured| (captured, None)).collect()
 }
 
 /// How the stage works.
@@ -418,6 +422,9 @@ mod tests {
         }
         assert!(first.send_waiting(Captured::Closed { source: 0, error: None }).is_ok());
         drop(first);
+        let state = SourceState::GivenUp { reason: "gone".to_owned() };
+        assert!(second.send_state(Captured::State { source: 1, state }).is_ok());
+        assert!(second.send_waiting(frame(1, 0, Policy::Live)).is_ok());
         let gate = &Mutex::new(Gate::new(GateSettings { live: false, recorded: false }));
         let (to_explanation, batches) = bounded(1);
         let (_to_inference, explained) = bounded(1);
@@ -426,7 +433,7 @@ mod tests {
         let settings = InferenceSettings { batch: most(1), works_ahead: false, gate, shutdown: &shutdown };
         std::thread::scope(|scope| {
             scope.spawn(move || {
-                // Late, but not too late.
+                // Late, but not too late, and where a frame has the only place.
                 std::thread::sleep(LAST_WORDS / 10);
                 let error = CaptureError::NoFrames { file: "a.mp4".to_owned() };
                 assert!(second.send_waiting(Captured::Closed { source: 1, error: Some(error) }).is_ok());
@@ -436,7 +443,10 @@ mod tests {
         });
         let told: Vec<_> = batches.try_iter().flat_map(|batch: Submitted| batch.messages).collect();
         assert!(
-            matches!(&told[..], [(Captured::Closed { source: 1, error: Some(_) }, None)]),
+            matches!(
+                &told[..],
+                [(Captured::State { source: 1, .. }, None), (Captured::Closed { source: 1, error: Some(_) }, None)]
+            ),
             "{} messages",
             told.len()
         );

@@ -216,8 +216,12 @@ impl Convolutions {
         let mut block = |block: &folded::Block| {
             let first = &block.first;
             Ok::<_, TchError>(Block {
-                first: if first.stride == 1 { self.plain(first)? } else { self.direct(first, first.stride, 1)? },
-                second: self.plain(&block.second)?,
+                first: if first.stride == 1 {
+                    self.without_stride(first)?
+                } else {
+                    self.direct(first, first.stride, 1)?
+                },
+                second: self.without_stride(&block.second)?,
                 shortcut: block
                     .shortcut
                     .as_ref()
@@ -248,8 +252,8 @@ impl Convolutions {
         Ok(self.push(Convolution::Direct(direct)))
     }
 
-    /// 3x3 and without stride.
-    fn plain(&mut self, convolution: &folded::Convolution) -> Result<usize, TchError> {
+    /// A 3x3 one.
+    fn without_stride(&mut self, convolution: &folded::Convolution) -> Result<usize, TchError> {
         let (weights, bias) = to_host(convolution)?;
         let channels = convolution.weight.size4()?.1 as usize;
         let instructions = self.instructions;

@@ -137,7 +137,13 @@ impl Pass {
         let views: OfSteps<PlaneView> = self.planes.iter_mut().map(|plane| plane.view(pictures.len())).collect();
         let of = |plane: usize, Turn { picture, .. }: Turn| {
             let all: PlaneView = views[plane];
-            picture.map_or(all, |picture| all.of(picture))
+            match picture {
+                Some(picture) => all.of(picture),
+                None => {
+                    assert_eq!(all.shape.pictures, pictures.len(), "what all pictures share has room for all");
+                    all
+                }
+            }
         };
         let turns: OfSteps<Turn> = self.turns(pictures.len()).collect();
         // Of the first turn of each step: other pictures are divided alike.

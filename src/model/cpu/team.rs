@@ -11,8 +11,8 @@ use smallvec::SmallVec;
 
 use crate::model::ModelError;
 
-/// One for each step of a pass, of which there are 27 with one picture, and 76 with eight; no memory is asked for as long as there are
-/// no more than this.
+/// One for each step of a pass, of which there are 27 with one picture, 76 with eight, and 7 more with each further one; no memory is
+/// asked for as long as there are no more than this.
 pub(super) type OfSteps<T> = SmallVec<[T; 96]>;
 
 /// Looks at a step before the processor is offered to somebody else, about ten microseconds: steps take hundreds, and
