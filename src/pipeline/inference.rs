@@ -62,9 +62,9 @@ fn fill_up<T: Message>(
     gathered
 }
 
-/// What ended sources, of messages taken and of those to come: frames may take longer than there is time for after a signal.
-fn failures(taken: Batch<Captured>, feeds: &mut Feeds<Captured>) -> Batch<(Captured, Option<Verdict>)> {
-    let until = Instant::now() + LAST_WORDS;
+/// What ended sources, of messages taken and of those that come until then: frames may take longer than there is time for after a
+/// signal.
+fn failures(taken: Batch<Captured>, feeds: &mut Feeds<Captured>, until: Instant) -> Batch<Captured> {
     let all = taken.into_iter().chain(std::iter::from_fn(|| feeds.next(Some(until)).ok()));
     let is_failure = |captured: &Captured| {
         matches!(
@@ -72,7 +72,7 @@ fn failures(taken: Batch<Captured>, feeds: &mut Feeds<Captured>) -> Batch<(Captu
             Captured::Closed { error: Some(_), .. } | Captured::State { state: SourceState::GivenUp { .. }, .. }
         )
     };
-    all.filter(is_failure).map(|captured| (captured, None)).collect()
+    all.filter(is_failure).collect()
 }
 
 /// How the stage works.
@@ -163,10 +163,10 @@ pub(super) fn infer(
         };
         if settings.shutdown.was_signalled() {
             let waiting = ahead.into_iter().flat_map(|gathered| gathered.messages).map(|(captured, _)| captured);
-            let messages = failures(waiting.chain(messages).collect(), &mut feeds);
-            let uploads = submission.take_ahead(&[]);
+            let failures = failures(waiting.chain(messages).collect(), &mut feeds, Instant::now() + LAST_WORDS);
+            let gathered = look(failures, &submission, settings.gate);
             // If the next stage has ended, too, nobody is left to be told.
-            let _ = explanation.send(submit(Gathered { messages, uploads, is_urgent: false }, &mut submission));
+            let _ = explanation.send(submit(gathered, &mut submission));
             return None;
         }
         if messages.is_empty() && ahead.is_none() {
@@ -357,6 +357,10 @@ mod tests {
         Captured::Frame { source, info: Arc::clone(&finding.info), policy, frame }
     }
 
+    fn failed(source: usize) -> Captured {
+        Captured::Closed { source, error: Some(CaptureError::NoFrames { file: "a.mp4".to_owned() }) }
+    }
+
     /// What comes of frames of two sources, the second of which is live if `is_live`, and of their ends.
     fn through_both_stages(works_ahead: bool, ahead: usize, is_live: bool, gate: GateSettings) -> Vec<String> {
         let mut analyser = analyser();
@@ -431,16 +435,10 @@ mod tests {
         shutdown.signal();
         let submission = analyser.sides().0;
         let settings = InferenceSettings { batch: most(1), works_ahead: false, gate, shutdown: &shutdown };
-        std::thread::scope(|scope| {
-            scope.spawn(move || {
-                // Late, but not too late, and where a frame has the only place.
-                std::thread::sleep(LAST_WORDS / 10);
-                let error = CaptureError::NoFrames { file: "a.mp4".to_owned() };
-                assert!(second.send_waiting(Captured::Closed { source: 1, error: Some(error) }).is_ok());
-            });
-            let feeds = Feeds::new(vec![first_feed, second_feed]);
-            infer(feeds, submission, settings, &to_explanation, &explained);
-        });
+        // A frame has the only place.
+        assert!(second.send_waiting(failed(1)).is_ok());
+        drop(second);
+        infer(Feeds::new(vec![first_feed, second_feed]), submission, settings, &to_explanation, &explained);
         let told: Vec<_> = batches.try_iter().flat_map(|batch: Submitted| batch.messages).collect();
         assert!(
             matches!(
@@ -450,6 +448,23 @@ mod tests {
             "{} messages",
             told.len()
         );
+    }
+
+    #[test]
+    fn a_failure_that_is_told_late_is_waited_for() {
+        let (sender, feed) = feed(1, None, &Shutdown::default());
+        let mut feeds = Feeds::new(vec![feed]);
+        let late = Duration::from_millis(20);
+        let failures = std::thread::scope(|scope| {
+            scope.spawn(move || {
+                std::thread::sleep(late);
+                assert!(sender.send_waiting(failed(0)).is_ok());
+            });
+            failures(Batch::new(), &mut feeds, Instant::now() + 1000 * late)
+        });
+        assert!(matches!(&failures[..], [Captured::Closed { source: 0, error: Some(_) }]));
+        let closed = Captured::Closed { source: 1, error: None };
+        assert!(super::failures(Batch::from_iter([closed]), &mut feeds, Instant::now()).is_empty());
     }
 
     #[test]
